@@ -1,0 +1,68 @@
+# Stanchion's commands for people and for CI. Each installs what it needs first (tools/bootstrap.sh) and says so.
+#
+# Nothing is written into the checkout: builds and the tests' virtual environment live in ~/.cache/stanchion.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/stanchion/target
+export VENV ?= $(HOME)/.cache/stanchion/venv
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export STANCHION_BIN ?= $(CARGO_TARGET_DIR)/debug/stanchion
+
+# What to hand to `stanchion dev` and to pytest: make run ARGS="--ephemeral", make e2e ARGS="-k signal"
+ARGS ?=
+
+.PHONY: help run build test unit e2e fmt lint bench jepsen golden lock bootstrap bootstrap-test
+
+help:
+	@echo 'make run      build and start `stanchion dev` (gRPC on 7233, HTTP on 8233); ARGS="--ephemeral"'
+	@echo 'make test     all tests: the workspace, then the Python tests against the built server'
+	@echo 'make fmt      format the code'
+	@echo 'make lint     rustfmt and clippy, warnings denied'
+	@echo 'make bench    short measurements (bench/run --quick)'
+	@echo 'make jepsen   short fault tests on three real processes (jepsen/run --quick)'
+	@echo 'make golden   record the real Temporal server'\''s answers anew (tests/differential/golden)'
+
+bootstrap:
+	@tools/bootstrap.sh build
+
+bootstrap-test:
+	@tools/bootstrap.sh test
+
+build: bootstrap
+	cargo build --locked --workspace
+
+run: bootstrap
+	cargo run --locked -p stanchion-server --bin stanchion -- dev $(ARGS)
+
+test: unit e2e
+
+unit: bootstrap-test
+	cargo build --locked --workspace
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  set -x; cargo nextest run --locked --workspace --no-tests=pass; \
+	else \
+	  set -x; cargo test --locked --workspace; \
+	fi
+
+e2e: bootstrap-test build
+	cd tests && $(VENV)/bin/python -m pytest $(ARGS)
+
+fmt: bootstrap
+	cargo fmt --all
+
+lint: bootstrap
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+bench: bootstrap-test build
+	bench/run --quick
+
+jepsen: bootstrap-test build
+	jepsen/run --quick
+
+golden: bootstrap-test
+	cd tests && $(VENV)/bin/python -m differential.run --record
+
+lock: bootstrap-test
+	$(VENV)/bin/python -m pip install -q uv
+	$(VENV)/bin/uv pip compile --universal --python-version 3.12 --generate-hashes --no-header \
+	  tests/requirements.in -o tests/requirements.lock

@@ -1,0 +1,113 @@
+"""Rewrites what a server answered so that two servers can be compared, and so that a recorded answer reads well.
+
+Every rewrite here is a difference that the comparison cannot see: each has its paragraph, under the same name, in
+differential/ALLOWED.md. Never drops a field and never reorders anything: a rewritten field keeps a marker in its place, so
+a field that one server fills in and the other does not is still a difference.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
+
+# Field name -> the marker that stands for its value.
+MARKERS = {
+    "task_id": "<task id>",
+    "task_token": "<token>",
+    "next_page_token": "<page token>",
+    "history_size_bytes": "<size>",
+    "state_transition_count": "<count>",
+    "execution_duration": "<duration>",
+    "build_id": "<build>",
+    "binary_checksum": "<checksum>",
+    "server_version": "<server version>",
+}
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+class Normaliser:
+    """Holds the mapping of one scenario's generated names, so that equal names stay equal and different ones different."""
+
+    def __init__(self, nonce: str) -> None:
+        self._nonce = nonce
+        self._uuids: dict[str, str] = {}
+
+    def value(self, value: Any, field: str = "") -> Any:
+        if isinstance(value, dict):
+            if "metadata" in value and "encoding" in value.get("metadata", {}):
+                return self._payload(value)
+            return self._object(value)
+        if isinstance(value, list):
+            return [self.value(each, field) for each in value]
+        if field in MARKERS and value not in ("", None):
+            return MARKERS[field]
+        if isinstance(value, str):
+            return "<time>" if _TIME.match(value) else self.text(value)
+        return value
+
+    def text(self, text: str) -> str:
+        return _UUID.sub(self._uuid, text.replace(self._nonce, ""))
+
+    def _object(self, value: dict[str, Any]) -> dict[str, Any]:
+        out = {}
+        for key, each in value.items():
+            out[self.text(key)] = self.value(each, key)
+        return out
+
+    def _uuid(self, match: re.Match[str]) -> str:
+        return self._uuids.setdefault(match.group(0), f"<uuid {len(self._uuids) + 1}>")
+
+    def _payload(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A payload as people read it: its JSON value, its encoding when that is another, and its other metadata."""
+        metadata = {key: base64.b64decode(each).decode(errors="replace") for key, each in value["metadata"].items()}
+        data = base64.b64decode(value.get("data", ""))
+        out: dict[str, Any] = {}
+        if metadata.get("encoding") == "json/plain":
+            metadata.pop("encoding")
+            try:
+                out["json"] = self.value(json.loads(data))
+            except ValueError:
+                out["not json"] = self.text(data.decode(errors="replace"))
+        elif len(data) > 200:
+            out["bytes"] = len(data)
+        else:
+            out["data"] = self.text(data.decode(errors="replace"))
+        if metadata:
+            out["metadata"] = self.value(metadata)
+        return out
+
+
+def event(message: Message, normaliser: Normaliser) -> dict[str, Any]:
+    """One history event: id and type first, then its attributes without their wrapper."""
+    raw = to_dict(message)
+    out: dict[str, Any] = {"event_id": raw.pop("event_id", None)}
+    out["event_type"] = raw.pop("event_type", "").removeprefix("EVENT_TYPE_")
+    happened = raw.get("event_time")
+    for key in [key for key in raw if key.endswith("_event_attributes")]:
+        attributes = raw.pop(key)
+        expires = attributes.get("workflow_execution_expiration_time")
+        if expires and happened:
+            # A point in time that the server computes from this event's own: compared as the distance between them.
+            attributes["workflow_execution_expiration_time"] = f"event time + {_seconds_between(happened, expires)} s"
+        out["attributes"] = normaliser.value(attributes)
+    out.update(normaliser.value(raw))
+    return out
+
+
+def _seconds_between(earlier: str, later: str) -> int:
+    def parse(text: str) -> datetime:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text).replace("Z", "+00:00"))
+
+    return round((parse(later) - parse(earlier)).total_seconds())
