@@ -17,7 +17,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
+_TIME = re.compile(r"^(\d{4})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
+# A duration with a fraction that no scenario asked for: what is left of something, by a clock.
+_REMAINDER = re.compile(r"^(\d+)\.\d{4,9}s$")
+
+# A name made over-long on purpose: the letter and how many.
+_RUN_OF_ONE = re.compile(r"(\w)\1{99,}")
 
 # Field name -> the marker that stands for its value.
 MARKERS = {
@@ -30,6 +35,7 @@ MARKERS = {
     "build_id": "<build>",
     "binary_checksum": "<checksum>",
     "server_version": "<server version>",
+    "capabilities": "<capabilities>",
 }
 
 
@@ -54,10 +60,11 @@ class Normaliser:
         if field in MARKERS and value not in ("", None):
             return MARKERS[field]
         if isinstance(value, str):
-            return "<time>" if _TIME.match(value) else self.text(value)
+            return _scalar(value) or self.text(value)
         return value
 
     def text(self, text: str) -> str:
+        text = _RUN_OF_ONE.sub(lambda match: f"{match.group(1)}*{len(match.group(0))}", text)
         return _UUID.sub(self._uuid, text.replace(self._nonce, ""))
 
     def _object(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +96,14 @@ class Normaliser:
         return out
 
 
+def _scalar(value: str) -> str | None:
+    time = _TIME.match(value)
+    if time:
+        return "<time>" if int(time.group(1)) > 1970 else "<zero time>"
+    remainder = _REMAINDER.match(value)
+    return f"up to {int(remainder.group(1)) + 1}s" if remainder else None
+
+
 def event(message: Message, normaliser: Normaliser) -> dict[str, Any]:
     """One history event: id and type first, then its attributes without their wrapper."""
     raw = to_dict(message)
@@ -102,6 +117,10 @@ def event(message: Message, normaliser: Normaliser) -> dict[str, Any]:
             # A point in time that the server computes from this event's own: compared as the distance between them.
             attributes["workflow_execution_expiration_time"] = f"event time + {_seconds_between(happened, expires)} s"
         out["attributes"] = normaliser.value(attributes)
+    # Every event has a time and a task id; only their absence is worth a line.
+    for key in ("event_time", "task_id"):
+        if raw.pop(key, None) in (None, "0"):
+            out[key] = "missing"
     out.update(normaliser.value(raw))
     return out
 
