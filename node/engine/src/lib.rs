@@ -1,1 +1,27 @@
-//! stub
+//! The deterministic core: `apply(state, command, position, features) -> (reply, effects)`.
+//!
+//! Every rule of durable execution is in this crate, one file a concept. A command comes from the replicated log, so each replica
+//! applies the same ones in the same order and must end with the same bytes: whatever is not deterministic (time, ids, bounds) was
+//! stamped into the command by the leader.
+//!
+//! Never: I/O, a clock, randomness, iteration over an unordered map, floats in state, logging above trace. A request that breaks a
+//! rule is a [`Rejection`] in the reply and changes nothing; only a failing disk or corrupt row is an error ([`StateFault`]).
+//!
+//! Called by `replica` (apply) and by the leader shell (the functions of [`read`], on committed state).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod apply;
+pub mod cache;
+pub mod effects;
+pub mod limits;
+pub mod reply;
+pub mod slot;
+pub mod state;
+pub mod types;
+
+pub use apply::apply;
+pub use effects::Effects;
+pub use reply::{Rejection, Reply};
+pub use state::{ShardState, StateFault, StateReader, StateResult, Table};
+pub use types::{Attempt, EventId, Features, GroupId, Position, RunKey, ShardTime, Slot};

@@ -1,0 +1,112 @@
+//! What the leader is to do after a command was applied. Followers drop it.
+//!
+//! Everything here can be rebuilt from the tables (`read::pending`, `read::timers`), which is what a new leader does: effects are
+//! a shortcut, never the only copy.
+
+use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
+
+use crate::reply::WorkflowTaskStart;
+use crate::types::{Attempt, EventId, RunKey, ShardTime, Slot};
+
+/// A task as matchers and tokens name it. `stamp` changes whenever the task is scheduled anew, so an old offer does nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TaskRef {
+    pub run: RunKey,
+    pub scheduled_event_id: EventId,
+    pub attempt: Attempt,
+    pub stamp: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TaskKind {
+    Workflow,
+    Activity,
+}
+
+/// A task that waits for a worker: one row of the pending table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    pub slot: Slot,
+    pub kind: TaskKind,
+    /// The queue to poll: for a sticky workflow task, the sticky queue.
+    pub task_queue: String,
+    /// True when `task_queue` is a sticky one.
+    pub sticky: bool,
+    pub task: TaskRef,
+    pub scheduled_at: ShardTime,
+    /// Temporal's priority key, 1 (first) to 5; 0 is unset, which means 3.
+    pub priority: i32,
+}
+
+/// A workflow task's time limit, kept in leader memory (its table row is the pending row, from which a new leader rebuilds it).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkflowTaskDeadline {
+    pub task: TaskRef,
+    pub at: ShardTime,
+    /// False: a sticky task that nobody has started in time.
+    pub start_to_close: bool,
+}
+
+/// A row of the timer queue, in the order of its key: due time first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TimerKey {
+    pub at: ShardTime,
+    pub slot: Slot,
+    /// The row's whole key within the table.
+    pub key: Vec<u8>,
+}
+
+/// A run's history grew: wakes history long polls and waiting queries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunChange {
+    pub run: RunKey,
+    /// The id that the next event will get.
+    pub next_event_id: EventId,
+    pub closed: bool,
+    /// No workflow task is scheduled or started any more (queries that waited for one can go out directly).
+    pub idle: bool,
+}
+
+/// A reservation of the command that was used: the task was written as started for that poller.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HandOver {
+    pub ticket: u64,
+    pub start: TaskStart,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum TaskStart {
+    Workflow(Box<WorkflowTaskStart>),
+    Activity(Box<PollActivityTaskQueueResponse>),
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Effects {
+    /// Pending rows written.
+    pub offers: Vec<Offer>,
+    /// Pending rows that are no longer waiting (started, or gone).
+    pub withdrawn: Vec<(TaskKind, TaskRef)>,
+    pub timers_set: Vec<TimerKey>,
+    pub timers_cleared: Vec<TimerKey>,
+    pub workflow_task_deadlines: Vec<WorkflowTaskDeadline>,
+    pub changes: Vec<RunChange>,
+    pub hand_overs: Vec<HandOver>,
+    /// Runs opened and closed by this command, for the gauges.
+    pub runs_opened: u32,
+    pub runs_closed: u32,
+}
+
+impl Effects {
+    /// Appends what a later command of the same entry asks for.
+    pub fn merge(&mut self, later: Effects) {
+        self.offers.extend(later.offers);
+        self.withdrawn.extend(later.withdrawn);
+        self.timers_set.extend(later.timers_set);
+        self.timers_cleared.extend(later.timers_cleared);
+        self.workflow_task_deadlines.extend(later.workflow_task_deadlines);
+        self.changes.extend(later.changes);
+        self.hand_overs.extend(later.hand_overs);
+        self.runs_opened += later.runs_opened;
+        self.runs_closed += later.runs_closed;
+    }
+}

@@ -1,0 +1,136 @@
+//! What `apply` answers. A rejection is a reply: it is decided by state, so every replica decides it alike.
+
+use stanchion_proto::command::WorkflowTaskToken;
+use stanchion_proto::temporal::common::v1::{Link, WorkflowType};
+use stanchion_proto::temporal::history::v1::HistoryEvent;
+use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
+
+use crate::types::{Attempt, EventId, RunKey, ShardTime};
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// Applied; nothing to say.
+    Done,
+    /// Nothing to do: the task, timer or attempt that the command names is no longer there.
+    Stale,
+    /// StartWorkflow, SignalWithStart.
+    Started {
+        run_id: String,
+        /// False: an existing run was returned (deduplicated, or by conflict policy).
+        started: bool,
+        /// The run is open (relevant when `started` is false).
+        running: bool,
+        /// Granted eager workflow task.
+        eager: Option<Box<WorkflowTaskStart>>,
+        link: Option<Link>,
+    },
+    /// SignalWorkflow.
+    Signaled {
+        link: Option<Link>,
+    },
+    /// StartWorkflowTask.
+    WorkflowTaskStarted(Box<WorkflowTaskStart>),
+    /// CompleteWorkflowTask.
+    WorkflowTaskCompleted {
+        /// When the worker asked for the next one in the answer and there is one.
+        next: Option<Box<WorkflowTaskStart>>,
+        /// Activities that the worker asked to have at once.
+        eager_activities: Vec<PollActivityTaskQueueResponse>,
+        reset_history_event_id: i64,
+    },
+    /// StartActivityTask.
+    ActivityTaskStarted(Box<PollActivityTaskQueueResponse>),
+    /// HeartbeatActivityTask.
+    Heartbeat {
+        cancel_requested: bool,
+        paused: bool,
+        reset: bool,
+    },
+    /// Meta group: the namespace id that was made.
+    NamespaceRegistered {
+        namespace_id: String,
+    },
+    Rejected(Rejection),
+}
+
+/// A workflow task as written: all that a poll response needs except the history's bytes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkflowTaskStart {
+    pub run: RunKey,
+    pub token: WorkflowTaskToken,
+    pub workflow_type: Option<WorkflowType>,
+    pub previous_started_event_id: EventId,
+    /// Id of the started event; for an attempt that leaves no events, the id that it would have.
+    pub started_event_id: EventId,
+    pub attempt: Attempt,
+    /// The run's normal queue.
+    pub task_queue: String,
+    /// Polled from the sticky queue: history starts behind `previous_started_event_id`.
+    pub sticky: bool,
+    /// Stored events end before this id.
+    pub next_event_id: EventId,
+    /// Scheduled and started events of an attempt that is not stored; they go behind the stored ones.
+    pub transient_events: Vec<HistoryEvent>,
+    pub scheduled_at: ShardTime,
+    pub started_at: ShardTime,
+}
+
+/// A call that the rules refuse. Mapped to gRPC and HTTP status in one file of the server.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    pub code: Code,
+    /// Temporal's own words where it has some.
+    pub message: String,
+    pub detail: Detail,
+}
+
+/// gRPC's code of the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    InvalidArgument,
+    NotFound,
+    AlreadyExists,
+    FailedPrecondition,
+    ResourceExhausted,
+    PermissionDenied,
+    Unimplemented,
+    Internal,
+}
+
+/// The message of `temporal.api.errordetails.v1` that goes with a rejection.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Detail {
+    None,
+    NotFound { current_cluster: String, active_cluster: String },
+    WorkflowExecutionAlreadyStarted { start_request_id: String, run_id: String },
+    NamespaceNotFound { namespace: String },
+    NamespaceAlreadyExists,
+    QueryFailed,
+    WorkflowNotReady,
+    ResourceExhausted { cause: i32, scope: i32 },
+}
+
+impl Rejection {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: Detail::None }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// NOT_FOUND with its details message, as the real server sends it.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self {
+            code: Code::NotFound,
+            message: message.into(),
+            detail: Detail::NotFound { current_cluster: String::new(), active_cluster: String::new() },
+        }
+    }
+
+    pub fn with(mut self, detail: Detail) -> Self {
+        self.detail = detail;
+        self
+    }
+}
