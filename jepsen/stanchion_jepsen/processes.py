@@ -68,11 +68,17 @@ class Process:
 
     def kill(self) -> None:
         """kill -9, and waits until the kernel has taken it away."""
-        self.notice_death()
-        if self.running:
-            self._asked = True
-            self.child.send_signal(signal.SIGKILL)
+        if self.kill_without_waiting():
             self.child.wait()
+
+    def kill_without_waiting(self) -> bool:
+        """kill -9; whether there was anything to kill."""
+        self.notice_death()
+        if not self.running:
+            return False
+        self._asked = True
+        self.child.send_signal(signal.SIGKILL)
+        return True
 
     async def terminate(self, within_s: float) -> float:
         """SIGTERM; seconds until it was gone. A process that outlives the bound is killed, which is a finding."""

@@ -75,14 +75,7 @@ async def run(scene: Scene) -> Verdict:
         checkers.Check("the node comes back and catches up", "L5 B2", counted=1, violations=trouble),
     ]
     if scene.faults and not trouble:
-        not_led = await faults.lead_everything(scene, away)
-        own = await _read_from(scene, started, away)
-        own_check = checkers.histories_equal_on_all_nodes({wf: {"before": histories[wf], away.name: own[wf]} for wf in histories if wf in own}, ["before", away.name])
-        own_check.name = "the node's own copies are byte-equal (read while it leads)"
-        own_check.note = f"groups it did not come to lead: {not_led}" if not_led else "it led every group"
-        own_check.violations.extend(f"{wf}: could not be read" for wf in histories if wf not in own)
-        checks.append(own_check)
-        figures["groups_not_led_at_reading"] = not_led
+        checks.append(await faults.own_copies(scene, started, histories, away))
     figures.update(
         {"megabytes": round(writer.bytes / 1e6, 1), "signals": writer.signals, "signals_unknown": writer.unknown, "wrote_s": round(wrote_s, 1), "runs": len(started)}
     )
@@ -170,16 +163,3 @@ async def _caught_up(scene: Scene, node, begin: float) -> float:
                 return time.monotonic() - begin
         await asyncio.sleep(0.2)
     raise TimeoutError(f"{node.name} did not catch up within {CATCH_UP_WITHIN_S:.0f} s; entries behind by group: {lag}")
-
-
-async def _read_from(scene: Scene, runs: dict[str, str], node) -> dict:
-    found = {}
-    for wf, run in runs.items():
-        stop = time.monotonic() + 30.0
-        while time.monotonic() < stop:
-            try:
-                found[wf] = await node.api.history(wf, run, 20.0)
-                break
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.2)
-    return found

@@ -64,8 +64,11 @@ async def run(scene: Scene) -> Verdict:
         checkers.prefixes_stay_prefixes(scene.sampler.observations, histories),
         checkers.reads_never_go_backwards(scene.sampler.observations),
         checkers.Check("restarted nodes become ready again", "L5", counted=max(len(notes), 1), violations=trouble),
-        *scene.process_checks(),
     ]
+    if scene.faults and not options.quick and not trouble and await scene.cluster.status():
+        for node in scene.cluster.nodes:
+            checks.insert(7, await faults.own_copies(scene, started, histories, node))
+    checks += scene.process_checks()
     scene.keep_evidence(histories, checks)
     figures = {
         "runs": len(started),
