@@ -26,7 +26,7 @@ async def run(scene: Scene) -> Verdict:
     options = scene.options
     need(scene.faults, "failover without faults shows nothing: not with --control, and only against stanchion")
     kills = options.number(options.kills, 20, 3)
-    group_of = await slots.group_finder(scene.apis[0], options.groups)
+    group_of = await slots.proven_finder(scene)
     load = _Load(scene, group_of)
     rows: list[dict] = []
     trouble: list[str] = []
