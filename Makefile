@@ -57,6 +57,7 @@ bench: bootstrap-test build
 	bench/run --quick
 
 jepsen: bootstrap-test build
+	$(VENV)/bin/python -m pytest -q jepsen/tests
 	jepsen/run --quick
 
 golden: bootstrap-test

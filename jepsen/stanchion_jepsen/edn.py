@@ -6,7 +6,8 @@ Called by `journal`.
 
 from __future__ import annotations
 
-_KEYWORD_VALUES = {"type", "f"}
+# Processes are numbers, but for the nemesis, which is a keyword.
+_KEYWORD_VALUES = {"type", "f", "process"}
 
 
 def _string(text: str) -> str:
@@ -15,7 +16,7 @@ def _string(text: str) -> str:
 
 
 def dumps(value: object, *, keyword: bool = False) -> str:
-    """One EDN form. Strings under the keys `type` and `f` become keywords, as Jepsen expects them."""
+    """One EDN form. Strings under the keys `type`, `f` and `process` become keywords, as Jepsen expects them."""
     if value is None:
         return "nil"
     if value is True:

@@ -37,6 +37,7 @@ def test_torn_message_is_an_error():
 def test_edn():
     line = {"type": "ok", "f": "start", "value": {"wf": 'a"b', "n": [1, None, True]}, "process": 3, "time": 5}
     assert edn.dumps(line) == '{:type :ok, :f :start, :value {:wf "a\\"b", :n [1 nil true]}, :process 3, :time 5}'
+    assert edn.dumps({"process": "nemesis", "value": "n1"}) == '{:process :nemesis, :value "n1"}'
 
 
 def test_journal_is_on_disk_in_both_forms(tmp_path):
