@@ -1,0 +1,219 @@
+//! The calls that handlers make on a term: propose, read, start a task, complete a workflow task, wait for history.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message;
+use stanchion_dispatch::TaskPayload;
+use stanchion_engine::effects::{HandOver, RunChange, TaskKind, TaskRef, TaskStart};
+use stanchion_engine::reply::WorkflowTaskStart;
+use stanchion_engine::{EventId, Rejection, Reply, RunKey, StateResult};
+use stanchion_proto::command::{
+    Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask, WorkflowTaskToken,
+    command::Kind,
+};
+use stanchion_proto::temporal::command::v1::command::Attributes;
+use stanchion_proto::temporal::workflowservice::v1::{
+    PollWorkflowTaskQueueResponse, RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
+};
+use stanchion_store::CommittedReader;
+
+use super::term::LeaderTerm;
+use super::{CallError, poll_response};
+
+/// Pollers held for one completion, at most.
+const RESERVATIONS_MAX: usize = 16;
+
+/// What became of a task that a matcher wanted started.
+pub enum StartedTask {
+    /// The encoded poll response.
+    Response(Bytes),
+    /// The task is no longer there; the poller goes on waiting.
+    Gone,
+}
+
+impl LeaderTerm {
+    /// Proposes a command and waits until it is applied here. A rejection is an error.
+    pub async fn propose(&self, mut command: Command) -> Result<Reply, CallError> {
+        let tickets = self.reserve_for(&mut command);
+        let outcome = self.handle.propose(self.id(), command).await;
+        self.reservations.settle(&self.parts, &tickets);
+        match outcome? {
+            Reply::Rejected(rejection) => Err(CallError::Rejected(rejection)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Reads committed state, linearizably: everything that was acknowledged before the call is seen.
+    pub async fn read<T>(&self, look: impl FnOnce(&CommittedReader) -> StateResult<T>) -> Result<T, CallError> {
+        self.handle.read_index().await?;
+        Ok(look(&self.handle.reader())?)
+    }
+
+    /// Waits until the run has an event beyond `seen` or is closed. None when the deadline comes first.
+    ///
+    /// `next_of` reads the run's next event id and whether it is closed; it is asked once the waiter is subscribed.
+    pub async fn wait_for_change(
+        &self,
+        run: &RunKey,
+        seen: EventId,
+        deadline: Instant,
+        next_of: impl FnOnce(&CommittedReader) -> StateResult<(EventId, bool)>,
+    ) -> Result<Option<RunChange>, CallError> {
+        let mut changes = self.watchers.subscribe(run);
+        let (next_event_id, closed) = self.read(next_of).await?;
+        if closed || next_event_id.0 > seen.0 + 1 {
+            return Ok(Some(RunChange { run: run.clone(), next_event_id, closed, idle: false }));
+        }
+        let newer = changes.wait_for(|change| {
+            change.as_ref().is_some_and(|change| change.closed || change.next_event_id.0 > seen.0 + 1)
+        });
+        match tokio::time::timeout_at(deadline.into(), newer).await {
+            Ok(Ok(change)) => Ok(change.clone()),
+            Ok(Err(_)) => Err(CallError::NotHere { leader: None }),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A matcher has paired a task with a poller: the start is replicated, and only then is there a response.
+    pub async fn start_task(
+        &self,
+        kind: TaskKind,
+        task: TaskRef,
+        poller: Poller,
+        polled_task_queue: String,
+    ) -> Result<StartedTask, CallError> {
+        let run = Some(RunRef { workflow_id: task.run.workflow_id.clone(), run_id: task.run.run_id.clone() });
+        let poller = Some(poller);
+        let (scheduled_event_id, attempt, stamp) = (task.scheduled_event_id.0, task.attempt, task.stamp);
+        let start = match kind {
+            TaskKind::Workflow => Kind::StartWorkflowTask(StartWorkflowTask {
+                run,
+                scheduled_event_id,
+                attempt,
+                stamp,
+                poller,
+                polled_task_queue,
+            }),
+            TaskKind::Activity => {
+                Kind::StartActivityTask(StartActivityTask { run, scheduled_event_id, attempt, stamp, poller })
+            }
+        };
+        let command =
+            Command { namespace_id: task.run.namespace_id.clone(), kind: Some(start), ..Default::default() };
+        match self.propose(command).await {
+            Ok(Reply::WorkflowTaskStarted(start)) => {
+                Ok(StartedTask::Response(self.poll_response(&start)?.encode_to_vec().into()))
+            }
+            Ok(Reply::ActivityTaskStarted(response)) => Ok(StartedTask::Response(response.encode_to_vec().into())),
+            Ok(_) | Err(CallError::Rejected(_)) => {
+                self.forget_task(&task);
+                Ok(StartedTask::Gone)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The response for a started workflow task, with the queries that wait for it.
+    pub fn poll_response(&self, start: &WorkflowTaskStart) -> Result<PollWorkflowTaskQueueResponse, CallError> {
+        let mut response = poll_response::build(&self.handle.reader(), &self.parts.limits, start)?;
+        response.queries = self.queries.attach(&start.run);
+        Ok(response)
+    }
+
+    /// A worker's completion of a workflow task, with its answers to queries.
+    pub async fn respond_workflow_task_completed(
+        &self,
+        namespace: String,
+        token: WorkflowTaskToken,
+        mut request: RespondWorkflowTaskCompletedRequest,
+    ) -> Result<RespondWorkflowTaskCompletedResponse, CallError> {
+        let run = RunKey {
+            namespace_id: token.namespace_id.clone(),
+            workflow_id: token.workflow_id.clone(),
+            run_id: token.run_id.clone(),
+        };
+        self.queries.announce(&run, std::mem::take(&mut request.query_results));
+        let command = Command {
+            namespace_id: token.namespace_id.clone(),
+            namespace,
+            kind: Some(Kind::CompleteWorkflowTask(CompleteWorkflowTask {
+                token: Some(token),
+                request: Some(request),
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        match self.propose(command).await {
+            Ok(Reply::WorkflowTaskCompleted { next, eager_activities, reset_history_event_id }) => {
+                self.queries.deliver(&run);
+                let workflow_task = next.map(|start| self.poll_response(&start)).transpose()?;
+                Ok(RespondWorkflowTaskCompletedResponse {
+                    workflow_task,
+                    activity_tasks: eager_activities,
+                    reset_history_event_id,
+                })
+            }
+            Ok(other) => {
+                self.queries.disown(&run);
+                Err(CallError::Fatal(format!("a completion was answered with {other:?}")))
+            }
+            Err(error) => {
+                self.queries.disown(&run);
+                Err(error)
+            }
+        }
+    }
+
+    /// A reservation was used: the poller gets its task.
+    pub(super) fn hand_over(&self, hand_over: HandOver) {
+        let payload = match &hand_over.start {
+            TaskStart::Workflow(start) => match self.poll_response(start) {
+                Ok(response) => response.encode_to_vec(),
+                Err(error) => {
+                    tracing::error!(%error, "a started workflow task could not be read back; it will time out");
+                    return;
+                }
+            },
+            TaskStart::Activity(response) => response.encode_to_vec(),
+        };
+        if self.parts.dispatch.hand_over(hand_over.ticket, TaskPayload::from(payload)).is_err() {
+            tracing::debug!("the poller of a reservation has gone; its task will time out and be offered again");
+        }
+    }
+
+    /// Takes pollers aside for what the command will schedule, and names them in it.
+    fn reserve_for(&self, command: &mut Command) -> Vec<u64> {
+        let namespace_id = command.namespace_id.clone();
+        let take = |queue: &str, kind| self.reservations.take(&self.parts, &namespace_id, queue, kind);
+        match &mut command.kind {
+            Some(Kind::StartWorkflow(start)) if start.eager_poller.is_none() => {
+                let queue = start.request.as_ref().and_then(|r| r.task_queue.as_ref());
+                start.reservation = queue.and_then(|queue| take(&queue.name, TaskKind::Workflow));
+                tickets(start.reservation.as_slice())
+            }
+            Some(Kind::CompleteWorkflowTask(complete)) => {
+                let commands = complete.request.as_ref().map(|r| r.commands.as_slice()).unwrap_or_default();
+                let queues = commands.iter().filter_map(|command| match &command.attributes {
+                    Some(Attributes::ScheduleActivityTaskCommandAttributes(a)) if !a.request_eager_execution => {
+                        a.task_queue.as_ref().map(|queue| queue.name.as_str())
+                    }
+                    _ => None,
+                });
+                complete.reservations =
+                    queues.take(RESERVATIONS_MAX).filter_map(|queue| take(queue, TaskKind::Activity)).collect();
+                tickets(&complete.reservations)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn tickets(reservations: &[Reservation]) -> Vec<u64> {
+    reservations.iter().map(|reservation| reservation.ticket).collect()
+}
+
+/// The rejection for a run that is not there, in the real server's words.
+pub fn run_not_found(workflow_id: &str) -> Rejection {
+    Rejection::not_found(format!("workflow not found for ID: {workflow_id}"))
+}
