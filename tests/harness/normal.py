@@ -36,6 +36,7 @@ MARKERS = {
     "binary_checksum": "<checksum>",
     "server_version": "<server version>",
     "capabilities": "<capabilities>",
+    "supports_schedules": "<capabilities>",
 }
 
 
@@ -50,15 +51,13 @@ class Normaliser:
         self._nonce = nonce
         self._uuids: dict[str, str] = {}
 
-    def value(self, value: Any, field: str = "") -> Any:
+    def value(self, value: Any) -> Any:
         if isinstance(value, dict):
             if "metadata" in value and "encoding" in value.get("metadata", {}):
                 return self._payload(value)
             return self._object(value)
         if isinstance(value, list):
-            return [self.value(each, field) for each in value]
-        if field in MARKERS and value not in ("", None):
-            return MARKERS[field]
+            return [self.value(each) for each in value]
         if isinstance(value, str):
             return _scalar(value) or self.text(value)
         return value
@@ -70,7 +69,7 @@ class Normaliser:
     def _object(self, value: dict[str, Any]) -> dict[str, Any]:
         out = {}
         for key, each in value.items():
-            out[self.text(key)] = self.value(each, key)
+            out[self.text(key)] = MARKERS[key] if key in MARKERS and each else self.value(each)
         return out
 
     def _uuid(self, match: re.Match[str]) -> str:
