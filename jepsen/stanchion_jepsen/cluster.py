@@ -156,6 +156,16 @@ class Cluster:
                 led[group["leader"]].append(group["group"])
         return led
 
+    async def metric(self, name: str) -> dict[str, float]:
+        """A Prometheus series by node, without its labels; empty where a node does not show it."""
+        found = {}
+        for node in self.nodes:
+            status, body = await asyncio.to_thread(_http, f"http://{node.http}/metrics")
+            for line in body.splitlines() if status == 200 else []:
+                if line.split("{")[0].split(" ")[0] == name:
+                    found[node.name] = float(line.rsplit(" ", 1)[1])
+        return found
+
     def notice_deaths(self) -> list[str]:
         for node in self.nodes:
             node.process.notice_death()
@@ -221,6 +231,9 @@ class SingleServer(Cluster):
             command += ["--db-filename", str(self.folder / "temporal.db")]
         process = Process("server", command, out / "server.log")
         self.nodes = [_ServerNode(number, f"127.0.0.1:{port}", process) for number in (1, 2, 3)]
+
+    async def metric(self, name: str) -> dict[str, float]:
+        return {}
 
     async def begin(self) -> None:
         self.nodes[0].process.start()

@@ -70,6 +70,27 @@ async def kill_rounds(scene: Scene, rounds: int) -> list[dict]:
     return notes
 
 
+async def pause_rounds(scene: Scene, rounds: int) -> list[dict]:
+    """Each node in turn stands still for longer than any lease or election, and wakes up believing what it believed."""
+    notes = []
+    for _ in range(rounds):
+        for node in scene.cluster.nodes:
+            await asyncio.sleep(3.0)
+            led = (await scene.cluster.led_groups())[node.number]
+            still_s = 4.0 + 3.0 * scene.chance.random()
+            scene.journal.fault("pause", {"node": node.name, "led": led})
+            node.process.pause()
+            try:
+                await asyncio.sleep(still_s)
+            finally:
+                node.process.resume()
+            back_s = await _back(scene, [node])
+            scene.journal.fault("resume", {"node": node.name, "ready_after_s": round(back_s, 3)})
+            scene.say(f"{node.name} (led {led}) stood still for {still_s:.1f} s, ready {back_s:.1f} s after that")
+            notes.append({"node": node.name, "led": led, "still_s": round(still_s, 3), "ready_after_s": round(back_s, 3)})
+    return notes
+
+
 async def own_copies(scene: Scene, runs: dict[str, str], histories: dict[str, RunHistory], node: Node) -> Check:
     """Reads every history from `node` while it leads, so that it answers from its own copy, and compares it with `histories`."""
     not_led = await lead_everything(scene, node)

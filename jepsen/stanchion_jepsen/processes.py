@@ -80,6 +80,15 @@ class Process:
         self.child.send_signal(signal.SIGKILL)
         return True
 
+    def pause(self) -> None:
+        """SIGSTOP: to everybody else it looks like a machine that hangs; to itself, like a clock that jumps."""
+        if self.running:
+            self.child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.running:
+            self.child.send_signal(signal.SIGCONT)
+
     async def terminate(self, within_s: float) -> float:
         """SIGTERM; seconds until it was gone. A process that outlives the bound is killed, which is a finding."""
         self.notice_death()

@@ -7,6 +7,7 @@ fault is over, more are started, and all count. Required: everything in `checker
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from .. import checkers, faults, ledger
 from ..scene import Scene, Verdict
@@ -18,6 +19,11 @@ CLOSE_WITHIN_S = 90.0
 
 
 async def run(scene: Scene) -> Verdict:
+    return await ledger_under_faults(scene, NAME, faults.kill_rounds)
+
+
+async def ledger_under_faults(scene: Scene, name: str, nemesis: Callable[[Scene, int], Awaitable[list[dict]]]) -> Verdict:
+    """The load and the checks of this workload under any nemesis that goes in rounds."""
     options = scene.options
     runs = options.number(options.runs, 200, 20)
     steps = options.number(options.steps, 20, 10)
@@ -34,7 +40,7 @@ async def run(scene: Scene) -> Verdict:
     try:
         if scene.faults:
             try:
-                notes = await faults.kill_rounds(scene, rounds)
+                notes = await nemesis(scene, rounds)
             except faults.NotBack as failure:
                 trouble.append(str(failure))
         load.enough = runs
@@ -83,9 +89,10 @@ async def run(scene: Scene) -> Verdict:
         "sampling_errors": scene.sampler.errors,
         "kills": len(notes),
         "kills_of_leaders": sum(1 for note in notes if note["led"]),
+        "recovery_rate": await scene.cluster.metric("workflow_failure_recovery_rate"),
         "faults": notes,
     }
-    return Verdict(NAME, checks, figures)
+    return Verdict(name, checks, figures)
 
 
 class _Load:
