@@ -7,12 +7,14 @@ made by `name` carry the run's nonce, so scenarios run side by side on one serve
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import uuid
 from typing import Any
 
 from google.protobuf.message import Message
 from temporalio.client import Client
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from harness.normal import Normaliser, event, to_dict
@@ -57,6 +59,7 @@ class Env:
 
     def response(self, label: str, method: str, response: Message) -> None:
         body = to_dict(response)
+        body.pop("poller_scaling_decision", None)
         # An event list inside a response (a poll, a history page) reads like a history.
         if "history" in body and "events" in body["history"]:
             body["history"] = [event(each, self._normal) for each in response.history.events]  # type: ignore[attr-defined]
@@ -119,6 +122,11 @@ class Env:
         fields = {"task_queue": {"name": queue} if isinstance(queue, str) else queue}
         return await self._await_task("PollWorkflowTaskQueue", fields)
 
+    async def poll_activities(self, count: int) -> list[Any]:
+        """That many activity tasks, ordered by activity id: the order of handing out is nobody's promise."""
+        tasks = [await self.poll_activity() for _ in range(count)]
+        return sorted(tasks, key=lambda each: each.activity_id)
+
     async def poll_activity(self, queue: str | None = None) -> Any:
         """The next activity task of a queue; polls until there is one."""
         return await self._await_task("PollActivityTaskQueue", {"task_queue": {"name": queue or self.tq}})
@@ -130,10 +138,16 @@ class Env:
                 if task.task_token:
                     return task
 
-    async def no_task(self, label: str, seconds: float = 2.5, method: str = "PollWorkflowTaskQueue", queue: str | None = None) -> None:
+    async def no_task(
+        self,
+        label: str,
+        seconds: float = 2.5,
+        method: str = "PollWorkflowTaskQueue",
+        queue: dict[str, Any] | None = None,
+    ) -> None:
         """Notes whether a poll of that length ends empty, and how: an empty answer or a deadline."""
         try:
-            task = await self.rpc(method, timeout=seconds, task_queue={"name": queue or self.tq})
+            task = await self.rpc(method, timeout=seconds, task_queue=queue or {"name": self.tq})
             self.note(label, "a task" if task.task_token else "empty")
         except Refusal as error:
             self.note(label, "empty" if error.code == "DEADLINE_EXCEEDED" else error.code)
@@ -197,7 +211,7 @@ class Env:
 
     async def client(self) -> Client:
         if self._client is None:
-            self._client = await Client.connect(self.address, identity=IDENTITY)
+            self._client = await Client.connect(self.address, identity=IDENTITY, runtime=_runtime())
         return self._client
 
     async def worker(self, workflows: list[type], activities: list[Any] | None = None, **options: Any) -> Worker:
@@ -209,6 +223,12 @@ class Env:
             activities=activities or [],
             **{"build_id": "build", "identity": "worker", **options},
         )
+
+
+@functools.cache
+def _runtime() -> Runtime:
+    """The SDK's runtime with its own log kept to errors: tasks fail on purpose here."""
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="error")))
 
 
 # --- commands, in the protocol's JSON form ---------------------------------------------------------------------------

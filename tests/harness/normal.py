@@ -16,13 +16,13 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID = re.compile(r"\b[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\b")
 _TIME = re.compile(r"^(\d{4})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 # A duration with a fraction that no scenario asked for: what is left of something, by a clock.
 _REMAINDER = re.compile(r"^(\d+)\.\d{4,9}s$")
 
 # A name made over-long on purpose: the letter and how many.
-_RUN_OF_ONE = re.compile(r"(\w)\1{99,}")
+_RUN_OF_ONE = re.compile(r"([A-Za-z])\1{99,}")
 
 # Field name -> the marker that stands for its value.
 MARKERS = {
@@ -37,6 +37,7 @@ MARKERS = {
     "server_version": "<server version>",
     "capabilities": "<capabilities>",
     "supports_schedules": "<capabilities>",
+    "custom_search_attribute_aliases": "<aliases>",
 }
 
 
@@ -63,12 +64,18 @@ class Normaliser:
         return value
 
     def text(self, text: str) -> str:
+        if 'File "' in text:
+            return "<stack trace>"
         text = _RUN_OF_ONE.sub(lambda match: f"{match.group(1)}*{len(match.group(0))}", text)
         return _UUID.sub(self._uuid, text.replace(self._nonce, ""))
 
     def _object(self, value: dict[str, Any]) -> dict[str, Any]:
+        if value.keys() == {"nanos", "seconds"}:
+            return "<time>"
         out = {}
         for key, each in value.items():
+            if key in ("core_used_flags", "lang_used_flags"):
+                each = sorted(each)
             out[self.text(key)] = MARKERS[key] if key in MARKERS and each else self.value(each)
         return out
 

@@ -389,8 +389,7 @@ async def activity_results_are_buffered(env: Env) -> None:
     """Two activities that end while a workflow task is started: their events wait for its end, then come together."""
     await env.start()
     await env.step(schedule(env, "a1"), schedule(env, "a2"))
-    first = await env.poll_activity()
-    second = await env.poll_activity()
+    first, second = await env.poll_activities(2)
     await env.signal("s")
     task = await env.poll()
     await env.rpc("RespondActivityTaskCompleted", task_token=first.task_token, result=payloads(1))
@@ -409,9 +408,9 @@ async def many_activities_one_completion(env: Env) -> None:
     """Five activities scheduled in one completion, on two queues, ended in another order."""
     await env.start()
     await env.step(*(schedule(env, f"a{each}", input=payloads(each)) for each in range(5)))
-    tasks = [await env.poll_activity() for _ in range(5)]
-    env.note("handed out", sorted(each.activity_id for each in tasks))
-    for each in sorted(tasks, key=lambda each: each.activity_id, reverse=True):
+    tasks = await env.poll_activities(5)
+    env.note("handed out", [each.activity_id for each in tasks])
+    for each in reversed(tasks):
         await env.rpc("RespondActivityTaskCompleted", task_token=each.task_token, result=payloads(each.activity_id))
     await env.step(complete_run())
     await env.history("closed run")

@@ -29,7 +29,7 @@ async def polls_are_validated(env: Env) -> None:
     for kind in ("Workflow", "Activity"):
         method = f"Poll{kind}TaskQueue"
 
-        async def case(label: str, timeout: float | None = 2.0, **fields: object) -> None:
+        async def case(label: str, timeout: float | None = 8.0, **fields: object) -> None:
             base = {"task_queue": {"name": env.tq}}
             await env.show(f"{label} ({kind.lower()})", method, timeout=timeout, **{**base, **fields})
 
@@ -158,9 +158,8 @@ async def oversized_results(env: Env) -> None:
     await env.start()
     task = await env.poll()
     await env.complete(task, schedule(env, "a1", retry_policy={"maximum_attempts": 1}), schedule(env, "a2"))
-    first = await env.poll_activity()
+    first, second = await env.poll_activities(2)
     await env.show("heartbeat", "RecordActivityTaskHeartbeat", task_token=first.task_token, details=BIG)
-    second = await env.poll_activity()
     await env.show("result", "RespondActivityTaskCompleted", task_token=second.task_token, result=BIG)
     await env.until_event("WORKFLOW_TASK_SCHEDULED", 2)
     await env.history("after both")

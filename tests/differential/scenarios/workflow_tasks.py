@@ -204,10 +204,22 @@ async def sticky_times_out(env: Env) -> None:
     task = await env.poll()
     await env.complete(task, **sticky(env, "1s"))
     # A poll that ends empty makes the sticky queue known and its worker gone.
-    await env.no_task("sticky poll", 1.5, queue=env.name("sticky"))
+    await env.no_task("sticky poll", 1.5, queue=sticky_queue(env))
     await env.signal("s")
     task = await env.poll()
     env.response("task on the normal queue", "PollWorkflowTaskQueue", task)
+    await env.complete(task, complete_run())
+    await env.history("closed run")
+
+
+@scenario
+async def sticky_queue_never_polled(env: Env) -> None:
+    """A sticky queue that nobody has ever polled: where the next task goes at once."""
+    await env.start()
+    task = await env.poll()
+    await env.complete(task, **sticky(env))
+    await env.signal("s")
+    task = await env.poll()
     await env.complete(task, complete_run())
     await env.history("closed run")
 
