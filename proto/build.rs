@@ -64,11 +64,10 @@ fn main() -> Result<(), Failure> {
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);
-    config.bytes([".temporal.api.common.v1.Payload", ".stanchion"]);
     config.enable_type_names();
-    for (response, field) in RAW_HISTORY {
-        config.bytes([format!(".temporal.api.workflowservice.v1.{response}.{field}")]);
-    }
+    // One call: each one replaces what the one before it named.
+    let histories = RAW_HISTORY.iter().map(|(response, f)| format!(".temporal.api.workflowservice.v1.{response}.{f}"));
+    config.bytes(histories.chain([".temporal.api.common.v1.Payload".to_owned(), ".stanchion".to_owned()]));
     tonic_prost_build::configure()
         .build_server(grpc)
         .build_client(grpc)

@@ -14,10 +14,20 @@
 pub mod apply;
 pub mod cache;
 pub mod effects;
+pub mod history;
+pub mod ids;
+pub mod invariants;
+pub mod keys;
 pub mod limits;
+pub mod lookup;
+pub mod pending;
 pub mod reply;
+pub mod run;
 pub mod slot;
 pub mod state;
+pub mod time;
+pub mod timer_queue;
+pub mod transaction;
 pub mod types;
 
 pub use apply::apply;

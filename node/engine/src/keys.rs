@@ -1,0 +1,89 @@
+//! Keys of the tables that belong to runs. Part of the format on disk.
+//!
+//! Names in a key carry their length in front, so that no name is a prefix of another and rows of one run stand together.
+
+use crate::types::{EventId, RunKey};
+
+/// Which part of a run a row of [`crate::Table::Run`] holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RunPart {
+    State = 0,
+    Detail = 1,
+    Buffered = 2,
+}
+
+/// Key of [`crate::Table::Current`].
+pub fn current(namespace_id: &str, workflow_id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(namespace_id.len() + workflow_id.len() + 4);
+    push_name(&mut key, namespace_id);
+    push_name(&mut key, workflow_id);
+    key
+}
+
+/// What all rows of a run begin with.
+pub fn run(run: &RunKey) -> Vec<u8> {
+    run_with(run, 0)
+}
+
+/// Key of [`crate::Table::Run`].
+pub fn run_part(run: &RunKey, part: RunPart) -> Vec<u8> {
+    let mut key = run_with(run, 1);
+    key.push(part as u8);
+    key
+}
+
+/// Run, then an event id: keys of [`crate::Table::Activity`] and [`crate::Table::History`].
+pub fn run_event(run: &RunKey, event_id: EventId) -> Vec<u8> {
+    let mut key = run_with(run, 8);
+    key.extend_from_slice(&event_id.0.to_be_bytes());
+    key
+}
+
+/// Run, then a name: keys of [`crate::Table::Timer`] and [`crate::Table::Dedup`].
+pub fn run_name(run: &RunKey, name: &str) -> Vec<u8> {
+    let mut key = run_with(run, name.len());
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+/// The least key behind all that begin with `prefix`; empty (the end of the table) if there is none.
+pub fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+fn run_with(run: &RunKey, more: usize) -> Vec<u8> {
+    let names = run.namespace_id.len() + run.workflow_id.len() + run.run_id.len();
+    let mut key = Vec::with_capacity(names + 6 + more);
+    push_name(&mut key, &run.namespace_id);
+    push_name(&mut key, &run.workflow_id);
+    push_name(&mut key, &run.run_id);
+    key
+}
+
+fn push_name(key: &mut Vec<u8>, name: &str) {
+    // Names are bounded far below 64 KiB before they get here (`id_bytes_max`); a longer one only shares its length mark.
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+    key.extend_from_slice(&length.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_no_prefix_of_another() {
+        let key = |id: &str| RunKey { namespace_id: "n".into(), workflow_id: "w".into(), run_id: id.to_owned() };
+        assert!(!run(&key("ab")).starts_with(&run(&key("a"))));
+        assert_eq!(after(&[1, 255]), [2]);
+        assert_eq!(after(&[255]), [0_u8; 0]);
+    }
+}

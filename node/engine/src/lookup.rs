@@ -1,0 +1,52 @@
+//! From the names in a request to the run that it means, with the real server's words when there is none.
+
+use stanchion_proto::row::CurrentRow;
+
+use crate::keys;
+use crate::reply::Rejection;
+use crate::run::Run;
+use crate::slot::slot_of;
+use crate::state::{StateResult, Table};
+use crate::transaction::{Outcome, Transaction};
+use crate::types::RunKey;
+
+/// The newest run of a workflow id.
+pub fn current(tx: &Transaction<'_>, workflow_id: &str) -> StateResult<Option<CurrentRow>> {
+    let slot = slot_of(tx.namespace_id, workflow_id);
+    tx.get_row(slot, Table::Current, &keys::current(tx.namespace_id, workflow_id))
+}
+
+/// The run named, or with an empty run id the newest; open or closed.
+pub fn run(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> Outcome<Box<Run>> {
+    let run_id = if run_id.is_empty() {
+        let Some(current) = current(tx, workflow_id)? else {
+            return Err(Rejection::not_found(format!("workflow not found for ID: {workflow_id}")).into());
+        };
+        current.run_id
+    } else {
+        run_id.to_owned()
+    };
+    let key = RunKey { namespace_id: tx.namespace_id.to_owned(), workflow_id: workflow_id.to_owned(), run_id };
+    tx.load(&key)?.ok_or_else(|| {
+        let RunKey { workflow_id, run_id, .. } = &key;
+        Rejection::not_found(format!(
+            "workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{run_id}\""
+        ))
+        .into()
+    })
+}
+
+/// As [`run`], and refuses one that has closed.
+pub fn open_run(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> Outcome<Box<Run>> {
+    let run = run(tx, workflow_id, run_id)?;
+    if run.is_open() {
+        return Ok(run);
+    }
+    tx.release(run);
+    Err(closed().into())
+}
+
+/// The real server's words for a call that needs an open run.
+pub fn closed() -> Rejection {
+    Rejection::not_found("workflow execution already completed")
+}

@@ -1,0 +1,298 @@
+//! A run: its state decoded, as commands work on it. One file a concept beside this one.
+//!
+//! A run is loaded (from the cache, or its rows), changed in memory by one command, and flushed: what changed is staged as rows, and the
+//! new events as one batch. A run that is dropped instead leaves no trace.
+//!
+//! Never: a change that [`Run::flush`] does not write. A replica whose cache was cold must end with the same bytes.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use prost::Message;
+use stanchion_proto::row::{
+    ActivityRow, BufferedRow, CurrentRow, RunDetailRow, RunRow, TimerRow, run_row::WorkflowTask,
+};
+use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
+use stanchion_proto::temporal::history::v1::HistoryEvent;
+
+use crate::effects::RunChange;
+use crate::keys::{self, RunPart};
+use crate::state::{ShardState, StateResult, Table};
+use crate::transaction::{Transaction, decode};
+use crate::types::{EventId, RunKey, Slot};
+use crate::{history, invariants};
+
+pub mod activities;
+pub mod completion;
+pub mod events;
+pub mod timers;
+pub mod tracked;
+pub mod workflow_task;
+
+pub use events::Extra;
+pub use tracked::Tracked;
+
+/// Rows read in one go while a run is loaded.
+const LOAD_CHUNK: usize = 1024;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub key: RunKey,
+    pub slot: Slot,
+    pub row: RunRow,
+    /// By scheduled event id. Kept when the run closes, because describing it shows what was pending.
+    pub activities: Tracked<i64, ActivityRow>,
+    /// By timer id.
+    pub timers: Tracked<String, TimerRow>,
+    detail: RunDetailRow,
+    detail_changed: bool,
+    /// Events without an id yet. Invariant: empty between commands, unless a workflow task is started.
+    buffered: Vec<HistoryEvent>,
+    /// The table holds a row of buffered events.
+    buffered_stored: bool,
+    /// Events of this command, encoded.
+    batch: BytesMut,
+    /// Id of the first event in `batch`.
+    batch_first: i64,
+    /// As it was when the command began.
+    before: Before,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Before {
+    /// False for a run that this command makes.
+    exists: bool,
+    next_event_id: i64,
+    status: i32,
+    request_ids: usize,
+    idle: bool,
+}
+
+impl Run {
+    /// A run that this command starts. Its first event is yet to be added.
+    pub fn new(key: RunKey, row: RunRow, detail: RunDetailRow) -> Self {
+        let slot = key.slot();
+        let detail_changed = detail != RunDetailRow::default();
+        Self {
+            key,
+            slot,
+            row,
+            activities: Tracked::default(),
+            timers: Tracked::default(),
+            detail,
+            detail_changed,
+            buffered: Vec::new(),
+            buffered_stored: false,
+            batch: BytesMut::new(),
+            batch_first: 0,
+            before: Before::default(),
+        }
+    }
+
+    /// The run as its rows have it.
+    pub fn read(state: &dyn ShardState, key: &RunKey) -> StateResult<Option<Self>> {
+        let slot = key.slot();
+        let Some(row) = state.get(slot, Table::Run, &keys::run_part(key, RunPart::State))? else { return Ok(None) };
+        let row: RunRow = decode(Table::Run, row)?;
+        let mut run = Self::new(key.clone(), row, RunDetailRow::default());
+        if let Some(detail) = state.get(slot, Table::Run, &keys::run_part(key, RunPart::Detail))? {
+            run.detail = decode(Table::Run, detail)?;
+        }
+        if let Some(buffered) = state.get(slot, Table::Run, &keys::run_part(key, RunPart::Buffered))? {
+            run.buffered = decode::<BufferedRow>(Table::Run, buffered)?.events;
+            run.buffered_stored = true;
+        }
+        run.activities = Tracked::loaded(read_rows(state, slot, Table::Activity, key, |rest| {
+            rest.try_into().ok().map(i64::from_be_bytes)
+        })?);
+        run.timers =
+            Tracked::loaded(read_rows(state, slot, Table::Timer, key, |rest| String::from_utf8(rest.to_vec()).ok())?);
+        run.detail_changed = false;
+        run.mark_unchanged();
+        Ok(Some(run))
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.row.status == WorkflowExecutionStatus::Running as i32
+    }
+
+    pub fn status(&self) -> WorkflowExecutionStatus {
+        WorkflowExecutionStatus::try_from(self.row.status).unwrap_or_default()
+    }
+
+    pub fn next_event_id(&self) -> EventId {
+        EventId(self.row.next_event_id)
+    }
+
+    /// The workflow task is with a worker: what comes meanwhile is buffered.
+    pub fn workflow_task_started(&self) -> bool {
+        matches!(self.row.workflow_task, Some(WorkflowTask::Started(_)))
+    }
+
+    /// A workflow task is scheduled or started.
+    pub fn has_workflow_task(&self) -> bool {
+        self.row.workflow_task.is_some()
+    }
+
+    pub fn detail(&self) -> &RunDetailRow {
+        &self.detail
+    }
+
+    /// For changing: the row will be written.
+    pub fn detail_mut(&mut self) -> &mut RunDetailRow {
+        self.detail_changed = true;
+        &mut self.detail
+    }
+
+    /// The next fence: every task that is scheduled, or scheduled anew, takes one.
+    pub fn next_stamp(&mut self) -> u64 {
+        self.row.next_stamp += 1;
+        self.row.next_stamp
+    }
+
+    /// Bytes of history including the events of this command.
+    pub fn history_bytes(&self) -> u64 {
+        self.row.history_bytes
+    }
+
+    /// Rough size in memory, for the cache's bound.
+    pub fn memory_bytes(&self) -> usize {
+        let names = self.key.namespace_id.len() + self.key.workflow_id.len() + self.key.run_id.len();
+        let activities: usize = self.activities.iter().map(|(_, row)| 256 + row.encoded_len()).sum();
+        let buffered: usize = self.buffered.iter().map(|event| 256 + event.encoded_len()).sum();
+        1024 + 2 * names
+            + self.row.encoded_len()
+            + self.detail.encoded_len()
+            + activities
+            + buffered
+            + 128 * self.timers.len()
+    }
+
+    /// Stages what changed. Called by [`Transaction::finish`] alone.
+    pub(crate) fn flush(&mut self, tx: &mut Transaction<'_>) -> StateResult<()> {
+        if !self.is_open() {
+            self.drop_buffered();
+        } else if !self.workflow_task_started() {
+            self.flush_buffered();
+        }
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch).freeze();
+            if !self.is_open() && self.row.close_batch_event_id == 0 {
+                self.row.close_batch_event_id = self.batch_first;
+            }
+            history::append(tx, self.slot, &self.key, EventId(self.batch_first), batch);
+        }
+        self.row.transitions += 1;
+        tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::State), &self.row);
+        if std::mem::take(&mut self.detail_changed) {
+            tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::Detail), &self.detail);
+        }
+        self.flush_buffered_row(tx);
+        let (slot, key) = (self.slot, &self.key);
+        self.activities.drain_changed(|id, row| {
+            write_row(tx, slot, Table::Activity, keys::run_event(key, EventId(*id)), row);
+        });
+        self.timers.drain_changed(|id, row| write_row(tx, slot, Table::Timer, keys::run_name(key, id), row));
+        self.flush_current(tx);
+        self.emit_change(tx);
+        self.mark_unchanged();
+        invariants::check(self)
+    }
+
+    fn flush_buffered_row(&mut self, tx: &mut Transaction<'_>) {
+        let key = || keys::run_part(&self.key, RunPart::Buffered);
+        if self.buffered.is_empty() {
+            if self.buffered_stored {
+                tx.delete(self.slot, Table::Run, key());
+            }
+        } else {
+            // Written whole each time: while a worker has the task, few things come in.
+            let row = BufferedRow { events: std::mem::take(&mut self.buffered) };
+            tx.put_row(self.slot, Table::Run, key(), &row);
+            self.buffered = row.events;
+        }
+        self.buffered_stored = !self.buffered.is_empty();
+    }
+
+    /// The row that policies look at follows the newest run of the workflow id: this one, unless a successor has taken its place.
+    fn flush_current(&mut self, tx: &mut Transaction<'_>) {
+        let changed = !self.before.exists
+            || self.before.status != self.row.status
+            || self.before.request_ids != self.row.request_ids.len();
+        if !changed || !self.row.successor_run_id.is_empty() {
+            return;
+        }
+        let row = CurrentRow {
+            run_id: self.key.run_id.clone(),
+            status: self.row.status,
+            first_execution_run_id: self.row.first_execution_run_id.clone(),
+            request_ids: self.row.request_ids.clone(),
+            started_at: self.row.started_at,
+        };
+        let key = keys::current(&self.key.namespace_id, &self.key.workflow_id);
+        tx.put_row(self.slot, Table::Current, key, &row);
+    }
+
+    fn emit_change(&self, tx: &mut Transaction<'_>) {
+        let closed = !self.is_open();
+        let idle = !self.has_workflow_task();
+        if self.before.exists && self.before.next_event_id == self.row.next_event_id && self.before.idle == idle {
+            return;
+        }
+        if !self.before.exists {
+            tx.effects.runs_opened += 1;
+        }
+        if closed && self.before.status != self.row.status {
+            tx.effects.runs_closed += 1;
+        }
+        tx.effects.changes.push(RunChange { run: self.key.clone(), next_event_id: self.next_event_id(), closed, idle });
+    }
+
+    fn mark_unchanged(&mut self) {
+        self.before = Before {
+            exists: true,
+            next_event_id: self.row.next_event_id,
+            status: self.row.status,
+            request_ids: self.row.request_ids.len(),
+            idle: !self.has_workflow_task(),
+        };
+    }
+}
+
+fn write_row<M: Message>(tx: &mut Transaction<'_>, slot: Slot, table: Table, key: Vec<u8>, row: Option<&M>) {
+    match row {
+        Some(row) => tx.put_row(slot, table, key, row),
+        None => tx.delete(slot, table, key),
+    }
+}
+
+/// All rows of a run in one of its tables; `id` makes the map's key of what follows the run in the row's key.
+fn read_rows<K: Ord, M: Message + Default>(
+    state: &dyn ShardState,
+    slot: Slot,
+    table: Table,
+    run: &RunKey,
+    id: impl Fn(&[u8]) -> Option<K>,
+) -> StateResult<BTreeMap<K, M>> {
+    let prefix = keys::run(run);
+    let end = keys::after(&prefix);
+    let mut from = prefix.clone();
+    let mut rows = BTreeMap::new();
+    loop {
+        let chunk = state.range(slot, table, &from, &end, LOAD_CHUNK)?;
+        let full = chunk.len() == LOAD_CHUNK;
+        for (key, value) in chunk {
+            from = key.to_vec();
+            let id = id(&key[prefix.len()..]).ok_or_else(|| crate::StateFault::Corrupt {
+                table,
+                reason: format!("the key of a row of run {} is malformed", run.run_id),
+            })?;
+            rows.insert(id, decode(table, value)?);
+        }
+        if !full {
+            return Ok(rows);
+        }
+        from.push(0);
+    }
+}

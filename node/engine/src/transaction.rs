@@ -1,0 +1,229 @@
+//! One command being applied: the state it reads, its time, ids and bounds, and what it has decided so far.
+//!
+//! Writes are staged and reach the state in [`Transaction::commit`]; a rejection drops them, so a refused command changes nothing.
+//! Reads see the state before the command: a function that needs what it wrote itself keeps it in the [`Run`].
+//!
+//! Never: a write past the staging area; an effect that the tables do not also hold.
+
+use bytes::Bytes;
+use prost::Message;
+use stanchion_proto::command::{Command, Reservation};
+
+use crate::effects::{Effects, HandOver, TaskStart};
+use crate::ids::IdSource;
+use crate::limits::Limits;
+use crate::reply::Rejection;
+use crate::run::Run;
+use crate::state::{ShardState, StateFault, StateResult, Table};
+use crate::types::{Position, RunKey, ShardTime, Slot};
+
+/// Why a function of the engine ends early.
+#[derive(Debug)]
+pub enum Halt {
+    /// The command is refused; nothing changes.
+    Rejected(Rejection),
+    /// Storage failed or an invariant is broken: the group stops.
+    Fault(StateFault),
+}
+
+impl From<Rejection> for Halt {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<StateFault> for Halt {
+    fn from(fault: StateFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+pub type Outcome<T> = Result<T, Halt>;
+
+/// The bounds that the engine enforces, with the command's own where it carries some.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineBounds {
+    pub history_events_max: u64,
+    pub history_bytes_max: u64,
+    pub suggest_continue_as_new_events: u64,
+    pub suggest_continue_as_new_bytes: u64,
+    pub pending_activities_max: usize,
+    pub pending_signals_max: usize,
+    pub pending_children_max: usize,
+    pub pending_cancels_max: usize,
+    pub payload_bytes_max: usize,
+    pub memo_bytes_max: usize,
+}
+
+impl EngineBounds {
+    pub fn of(command: &Command) -> Self {
+        let defaults = Limits::default();
+        let stamped = command.bounds.unwrap_or_default();
+        let or = |value: u64, default: u64| if value == 0 { default } else { value };
+        let count = |value: u32, default: u64| or(u64::from(value), default) as usize;
+        Self {
+            history_events_max: or(stamped.history_events_max, defaults.history_events_max),
+            history_bytes_max: or(stamped.history_bytes_max, defaults.history_bytes_max),
+            suggest_continue_as_new_events: or(
+                stamped.suggest_continue_as_new_events,
+                defaults.suggest_continue_as_new_events,
+            ),
+            suggest_continue_as_new_bytes: or(
+                stamped.suggest_continue_as_new_bytes,
+                defaults.suggest_continue_as_new_bytes,
+            ),
+            pending_activities_max: count(stamped.pending_activities_max, defaults.pending_activities_max),
+            pending_signals_max: count(stamped.pending_signals_max, defaults.pending_signals_max),
+            pending_children_max: count(stamped.pending_children_max, defaults.pending_children_max),
+            pending_cancels_max: count(stamped.pending_cancels_max, defaults.pending_cancels_max),
+            payload_bytes_max: or(stamped.payload_bytes_max, defaults.payload_bytes_max) as usize,
+            memo_bytes_max: or(stamped.memo_bytes_max, defaults.memo_bytes_max) as usize,
+        }
+    }
+}
+
+struct Write {
+    slot: Slot,
+    table: Table,
+    key: Vec<u8>,
+    /// None deletes.
+    value: Option<Bytes>,
+}
+
+/// See the module.
+pub struct Transaction<'a> {
+    state: &'a mut dyn ShardState,
+    pub now: ShardTime,
+    pub namespace_id: &'a str,
+    /// The namespace's name, for events that carry it.
+    pub namespace: &'a str,
+    pub bounds: EngineBounds,
+    pub ids: IdSource,
+    /// Where the command stands in the log.
+    pub at: Position,
+    pub effects: Effects,
+    reservations: Vec<&'a Reservation>,
+    writes: Vec<Write>,
+    finished: Vec<Box<Run>>,
+}
+
+impl<'a> Transaction<'a> {
+    pub fn new(state: &'a mut dyn ShardState, command: &'a Command, at: Position, now: ShardTime) -> Self {
+        Self {
+            state,
+            now,
+            namespace_id: &command.namespace_id,
+            namespace: &command.namespace,
+            bounds: EngineBounds::of(command),
+            ids: IdSource::new(&command.seed, now),
+            at,
+            effects: Effects::default(),
+            reservations: Vec::new(),
+            writes: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Pollers that the leader holds for tasks of this command.
+    pub fn reserve(&mut self, reservations: impl IntoIterator<Item = &'a Reservation>) {
+        self.reservations.extend(reservations);
+    }
+
+    /// A held poller of this queue, if one is left. Whoever takes it must emit the hand-over.
+    pub fn take_reservation(&mut self, task_queue: &str, is_activity: bool) -> Option<&'a Reservation> {
+        let place =
+            self.reservations.iter().position(|r| r.is_activity == is_activity && r.task_queue == task_queue)?;
+        Some(self.reservations.remove(place))
+    }
+
+    /// Gives a started task to the poller that was held for it.
+    pub fn hand_over(&mut self, reservation: &Reservation, start: TaskStart) {
+        self.effects.hand_overs.push(HandOver { ticket: reservation.ticket, start });
+    }
+
+    /// A row as it was before this command.
+    pub fn get(&self, slot: Slot, table: Table, key: &[u8]) -> StateResult<Option<Bytes>> {
+        self.state.get(slot, table, key)
+    }
+
+    /// A decoded row as it was before this command.
+    pub fn get_row<M: Message + Default>(&self, slot: Slot, table: Table, key: &[u8]) -> StateResult<Option<M>> {
+        self.get(slot, table, key)?.map(|bytes| decode(table, bytes)).transpose()
+    }
+
+    /// Rows as they were before this command.
+    pub fn range(
+        &self,
+        slot: Slot,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> StateResult<Vec<(Bytes, Bytes)>> {
+        self.state.range(slot, table, from, to, limit)
+    }
+
+    /// The state before this command, for the functions of [`crate::read`] and [`crate::history`].
+    pub fn reader(&self) -> &dyn ShardState {
+        self.state
+    }
+
+    pub fn put(&mut self, slot: Slot, table: Table, key: Vec<u8>, value: Bytes) {
+        self.writes.push(Write { slot, table, key, value: Some(value) });
+    }
+
+    pub fn put_row<M: Message>(&mut self, slot: Slot, table: Table, key: Vec<u8>, row: &M) {
+        self.put(slot, table, key, Bytes::from(row.encode_to_vec()));
+    }
+
+    pub fn delete(&mut self, slot: Slot, table: Table, key: Vec<u8>) {
+        self.writes.push(Write { slot, table, key, value: None });
+    }
+
+    /// The run, ready to be changed; none if there is no such run. Give it back with [`Transaction::finish`] or
+    /// [`Transaction::release`], or drop it to forget the changes.
+    pub fn load(&mut self, key: &RunKey) -> StateResult<Option<Box<Run>>> {
+        if let Some(run) = self.state.run_cache().take(key) {
+            return Ok(Some(run));
+        }
+        Run::read(self.state, key).map(|run| run.map(Box::new))
+    }
+
+    /// Stages everything that changed in the run.
+    pub fn finish(&mut self, mut run: Box<Run>) -> StateResult<()> {
+        run.flush(self)?;
+        self.finished.push(run);
+        Ok(())
+    }
+
+    /// Gives back a run that was not changed.
+    pub fn release(&mut self, run: Box<Run>) {
+        self.state.run_cache().put(run);
+    }
+
+    /// Forgets everything decided so far: used when a completion fails and its task's failure is recorded instead.
+    /// Runs must be loaded anew; ids already made stay used.
+    pub fn start_over(&mut self) {
+        self.writes.clear();
+        self.finished.clear();
+        self.effects = Effects::default();
+    }
+
+    /// Writes what was staged. The effects stay, to be taken at the end of the command.
+    pub fn commit(&mut self) {
+        for write in self.writes.drain(..) {
+            match write.value {
+                Some(value) => self.state.put(write.slot, write.table, &write.key, value),
+                None => self.state.delete(write.slot, write.table, &write.key),
+            }
+        }
+        for run in self.finished.drain(..) {
+            self.state.run_cache().put(run);
+        }
+    }
+}
+
+/// Decodes a row; one that does not decode stops the group.
+pub fn decode<M: Message + Default>(table: Table, bytes: Bytes) -> StateResult<M> {
+    M::decode(bytes).map_err(|e| StateFault::Corrupt { table, reason: e.to_string() })
+}
