@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,12 +118,19 @@ def answers_default_namespace(address: str) -> bool:
             return False
 
 
-def spawn(name: str, argv: list[str], grpc_address: str, http_address: str, env: dict[str, str] | None = None) -> Server:
+def spawn(
+    name: str,
+    argv: list[str],
+    grpc_address: str,
+    http_address: str,
+    before: Callable[[], None] | None = None,
+) -> Server:
+    """Starts a server with its output in a file; `before` runs in the new process ahead of the program."""
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, **(env or {})}
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder, preexec_fn=before
         )
     return Server(name, grpc_address, http_address, process, log, [folder])
 
@@ -137,9 +145,11 @@ def start_temporal(extra: list[str] | None = None) -> Server:
     return spawn("temporal", argv + (extra or []), f"127.0.0.1:{port}", f"127.0.0.1:{http}").await_ready()
 
 
-def start_stanchion(data: Path | None = None, extra: list[str] | None = None) -> Server:
-    """`stanchion dev` on free ports: ephemeral, or on the given data folder."""
-    grpc_port, http_port = free_ports(2)
+def start_stanchion(
+    data: Path | None = None, extra: list[str] | None = None, ports: tuple[int, int] | None = None
+) -> Server:
+    """`stanchion dev`: ephemeral, or on the given data folder; on free ports, or on the given gRPC and HTTP ones."""
+    grpc_port, http_port = ports or free_ports(2)
     argv = [stanchion_bin(), "dev", "--grpc", f"127.0.0.1:{grpc_port}", "--http", f"127.0.0.1:{http_port}"]
     argv += ["--data", str(data)] if data else ["--ephemeral"]
     for key, value in SEARCH_ATTRIBUTES.items():
