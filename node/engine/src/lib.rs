@@ -21,6 +21,7 @@ pub mod keys;
 pub mod limits;
 pub mod lookup;
 pub mod pending;
+pub mod read;
 pub mod reply;
 pub mod run;
 pub mod slot;

@@ -1,0 +1,115 @@
+//! A run as queries, long polls and routing need it.
+
+use stanchion_proto::row::{CurrentRow, RunRow, run_row};
+use stanchion_proto::temporal::common::v1::WorkflowType;
+use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
+
+use crate::keys::{self, RunPart};
+use crate::slot::slot_of;
+use crate::state::{StateReader, StateResult, Table};
+use crate::transaction::decode;
+use crate::types::{Attempt, EventId, RunKey};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunView {
+    pub key: RunKey,
+    /// temporal.api.enums.v1.WorkflowExecutionStatus.
+    pub status: i32,
+    /// The id that the next event will get.
+    pub next_event_id: EventId,
+    pub closed: bool,
+    pub workflow_type: Option<WorkflowType>,
+    /// The normal queue.
+    pub task_queue: String,
+    pub sticky: Option<StickyView>,
+    pub workflow_task: WorkflowTaskView,
+    /// Started event of the last completed workflow task; 0 before the first.
+    pub last_started_event_id: EventId,
+    /// The run that this one's close started, if any.
+    pub successor_run_id: String,
+    /// First event of the batch that holds the closing event; 0 while open.
+    pub close_batch_event_id: EventId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyView {
+    pub queue: String,
+    pub schedule_to_start_nanos: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkflowTaskView {
+    None,
+    Scheduled { attempt: Attempt },
+    Started { attempt: Attempt },
+}
+
+/// The newest run of a workflow id.
+pub fn current_run_id<R: StateReader>(
+    reader: &R,
+    namespace_id: &str,
+    workflow_id: &str,
+) -> StateResult<Option<String>> {
+    let slot = slot_of(namespace_id, workflow_id);
+    let key = keys::current(namespace_id, workflow_id);
+    let Some(bytes) = reader.get(slot, Table::Current, &key)? else { return Ok(None) };
+    let row: CurrentRow = decode(Table::Current, bytes)?;
+    Ok(Some(row.run_id))
+}
+
+/// The full name of a run, where an empty run id means the newest one.
+pub(super) fn resolve<R: StateReader>(
+    reader: &R,
+    namespace_id: &str,
+    workflow_id: &str,
+    run_id: &str,
+) -> StateResult<Option<RunKey>> {
+    let run_id = match run_id {
+        "" => match current_run_id(reader, namespace_id, workflow_id)? {
+            Some(current) => current,
+            None => return Ok(None),
+        },
+        named => named.to_owned(),
+    };
+    Ok(Some(RunKey { namespace_id: namespace_id.to_owned(), workflow_id: workflow_id.to_owned(), run_id }))
+}
+
+pub(super) fn run_row<R: StateReader>(reader: &R, key: &RunKey) -> StateResult<Option<RunRow>> {
+    let bytes = reader.get(key.slot(), Table::Run, &keys::run_part(key, RunPart::State))?;
+    bytes.map(|bytes| decode(Table::Run, bytes)).transpose()
+}
+
+/// The run, where an empty run id means the newest one. None if there is no such run.
+pub fn run_view<R: StateReader>(
+    reader: &R,
+    namespace_id: &str,
+    workflow_id: &str,
+    run_id: &str,
+) -> StateResult<Option<RunView>> {
+    let Some(key) = resolve(reader, namespace_id, workflow_id, run_id)? else { return Ok(None) };
+    let Some(row) = run_row(reader, &key)? else { return Ok(None) };
+    let workflow_task = match &row.workflow_task {
+        None => WorkflowTaskView::None,
+        Some(run_row::WorkflowTask::Scheduled(task)) => WorkflowTaskView::Scheduled { attempt: task.attempt },
+        Some(run_row::WorkflowTask::Started(task)) => {
+            WorkflowTaskView::Started { attempt: task.scheduled.as_ref().map_or(1, |s| s.attempt) }
+        }
+    };
+    Ok(Some(RunView {
+        key,
+        status: row.status,
+        next_event_id: EventId(row.next_event_id),
+        closed: row.status != WorkflowExecutionStatus::Running as i32,
+        workflow_type: Some(WorkflowType { name: row.workflow_type }),
+        task_queue: row.task_queue,
+        sticky: row.sticky.map(|sticky| StickyView {
+            queue: sticky.task_queue,
+            schedule_to_start_nanos: sticky.schedule_to_start_timeout,
+        }),
+        workflow_task,
+        last_started_event_id: EventId(row.previous_started_event_id),
+        successor_run_id: row.successor_run_id,
+        close_batch_event_id: EventId(row.close_batch_event_id),
+    }))
+}
