@@ -20,6 +20,7 @@ pub mod invariants;
 pub mod keys;
 pub mod limits;
 pub mod lookup;
+pub mod meta;
 pub mod pending;
 pub mod read;
 pub mod reply;
