@@ -65,5 +65,5 @@ golden: bootstrap-test
 
 lock: bootstrap-test
 	$(VENV)/bin/python -m pip install -q uv
-	$(VENV)/bin/uv pip compile --universal --python-version 3.12 --generate-hashes --no-header \
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  tests/requirements.in -o tests/requirements.lock

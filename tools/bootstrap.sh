@@ -32,6 +32,9 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# Whether this release has the package at all: not every one has rustup.
+apt_offers() { have apt-cache && apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
 libclang_present() {
   [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' ||
     compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
@@ -56,13 +59,14 @@ rust_minor() { cargo --version 2>/dev/null | sed -nE 's/^cargo 1\.([0-9]+)\..*/\
 
 rust() {
   if ! have cargo; then
-    if ! have rustup && have apt-cache && apt-cache show rustup >/dev/null 2>&1; then apt_install rustup; fi
+    if ! have rustup && apt_offers rustup; then apt_install rustup; fi
     if have rustup; then
       say "rustup default stable"
       rustup -q default stable
     else
       say "installing Rust with rustup's own installer into ~/.cargo"
-      curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal -c rustfmt -c clippy
+      curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal -c rustfmt -c clippy ||
+        die "could not install Rust; install 1.$RUST_MIN or newer (https://rustup.rs) and start again"
     fi
   fi
   local minor
@@ -89,31 +93,36 @@ nextest() {
   rm -rf "$CACHE/nextest-target"
 }
 
-is_new_python() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; }
+# is_python PATH MINOR: is it a Python of that minor or newer that can make virtual environments?
+is_python() { "$1" -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, $2))" >/dev/null 2>&1; }
 
-# Prints the path of a Python of 3.12 or newer: pyenv's, one on the PATH, or one that uv fetches.
+# Prints the path of a Python of 3.12 or newer: pyenv's, one on the PATH, or one that uv fetches. Where none can be had, the
+# system's own of 3.11 does for the tests, and is said to be used.
 find_python() {
   local p
   for p in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python; do
-    if [ -x "$p" ] && is_new_python "$p"; then echo "$p"; return; fi
+    if [ -x "$p" ] && is_python "$p" 12; then echo "$p"; return; fi
   done
   for p in python3.12 python3.13 python3.14 python3; do
-    if have "$p" && is_new_python "$p"; then command -v "$p"; return; fi
+    if have "$p" && is_python "$p" 12; then command -v "$p"; return; fi
   done
   have python3 && python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || apt_install python3 python3-venv >&2
-  if is_new_python python3; then command -v python3; return; fi
+  if is_python python3 12; then command -v python3; return; fi
   say "no Python of 3.12 or newer here: uv fetches one into $CACHE" >&2
-  [ -x "$CACHE/uv/bin/uv" ] || { python3 -m venv "$CACHE/uv" && "$CACHE/uv/bin/pip" install -q uv >&2; } ||
-    die "could not install uv; install a Python of 3.12 or newer yourself"
-  UV_PYTHON_INSTALL_DIR="$CACHE/python" "$CACHE/uv/bin/uv" python install -q 3.12 >&2 ||
-    die "uv could not fetch Python 3.12; install a Python of 3.12 or newer yourself"
-  UV_PYTHON_INSTALL_DIR="$CACHE/python" "$CACHE/uv/bin/uv" python find 3.12
+  if { [ -x "$CACHE/uv/bin/uv" ] || { python3 -m venv "$CACHE/uv" && "$CACHE/uv/bin/pip" install -q uv >&2; }; } &&
+    UV_PYTHON_INSTALL_DIR="$CACHE/python" "$CACHE/uv/bin/uv" python install -q 3.12 >&2; then
+    UV_PYTHON_INSTALL_DIR="$CACHE/python" "$CACHE/uv/bin/uv" python find 3.12
+    return
+  fi
+  is_python python3 11 || die "uv could not fetch Python 3.12; install a Python of 3.12 or newer yourself"
+  say "uv could not fetch Python 3.12: going on with the system's $(python3 --version)" >&2
+  command -v python3
 }
 
 python_packages() {
   local lock="$ROOT/tests/requirements.lock" stamp="$VENV/.requirements.lock" python
   cmp -s "$lock" "$stamp" && return
-  if [ ! -x "$VENV/bin/python" ] || ! is_new_python "$VENV/bin/python"; then
+  if [ ! -x "$VENV/bin/python" ] || ! is_python "$VENV/bin/python" 11; then
     python=$(find_python)
     say "creating $VENV with $("$python" --version)"
     "$python" -m venv --clear "$VENV"
