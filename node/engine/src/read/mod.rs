@@ -1,10 +1,16 @@
 //! Reads of committed state: what handlers and the leader shell ask, none of which changes anything.
 
 mod describe;
+mod history;
 mod meta;
+mod pending;
 mod pending_activity;
+mod timers;
 mod view;
 
 pub use describe::describe;
+pub use history::{HistoryPage, history, history_reverse};
 pub use meta::{MetaView, meta};
+pub use pending::{PendingRow, pending};
+pub use timers::timers;
 pub use view::{RunView, StickyView, WorkflowTaskView, current_run_id, run_view};

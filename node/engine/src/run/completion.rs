@@ -4,6 +4,7 @@ use stanchion_proto::temporal::enums::v1::WorkflowTaskFailedCause;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
 use crate::types::EventId;
+use crate::validate::Refusal;
 
 /// The completion whose commands are being applied.
 pub struct Completion<'c> {
@@ -13,6 +14,9 @@ pub struct Completion<'c> {
     pub worker_instance_key: &'c str,
     /// Started at once for the worker that completes, and part of the answer to it.
     pub eager_activities: Vec<PollActivityTaskQueueResponse>,
+    /// Scheduled by a command of this completion, with whether the worker asked to have it at once: they are offered, handed over or
+    /// started when all commands are applied ([`super::activities::dispatch`]), because a later command may cancel them.
+    pub scheduled_activities: Vec<(i64, bool)>,
     /// A command had a result on the spot (an activity that nobody had started was canceled): schedule another workflow task.
     pub needs_workflow_task: bool,
 }
@@ -23,10 +27,18 @@ pub struct CommandFailure {
     pub cause: WorkflowTaskFailedCause,
     /// What is wrong; the cause's name is put in front of it.
     pub message: String,
+    /// A payload over its limit: the run is terminated behind the failed workflow task.
+    pub ends_run: bool,
 }
 
 impl CommandFailure {
     pub fn new(cause: WorkflowTaskFailedCause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into() }
+        Self { cause, message: message.into(), ends_run: false }
+    }
+}
+
+impl From<Refusal> for CommandFailure {
+    fn from(refusal: Refusal) -> Self {
+        Self { cause: refusal.cause, message: refusal.reason, ends_run: refusal.ends_run }
     }
 }
