@@ -122,6 +122,14 @@ class Env:
         fields = {"task_queue": {"name": queue} if isinstance(queue, str) else queue}
         return await self._await_task("PollWorkflowTaskQueue", fields)
 
+    async def start_polling(self, queue: dict[str, Any]) -> asyncio.Task[Any]:
+        """A poll that the server knows to be waiting when this returns; its task is awaited later."""
+        waiting = asyncio.ensure_future(self.poll(queue))
+        async with asyncio.timeout(TASK_SECONDS_MAX):
+            while not (await self.rpc("DescribeTaskQueue", task_queue=queue)).pollers:
+                await asyncio.sleep(0.02)
+        return waiting
+
     async def poll_activities(self, count: int) -> list[Any]:
         """That many activity tasks, ordered by activity id: the order of handing out is nobody's promise."""
         tasks = [await self.poll_activity() for _ in range(count)]
@@ -141,16 +149,18 @@ class Env:
     async def no_task(
         self,
         label: str,
-        seconds: float = 2.5,
+        seconds: float = 3.0,
         method: str = "PollWorkflowTaskQueue",
         queue: dict[str, Any] | None = None,
     ) -> None:
-        """Notes whether a poll of that length ends empty, and how: an empty answer or a deadline."""
+        """Notes whether a poll of that length ends empty. Polls of less than two seconds are refused."""
         try:
             task = await self.rpc(method, timeout=seconds, task_queue=queue or {"name": self.tq})
             self.note(label, "a task" if task.task_token else "empty")
         except Refusal as error:
-            self.note(label, "empty" if error.code == "DEADLINE_EXCEEDED" else error.code)
+            if error.code != "DEADLINE_EXCEEDED":
+                raise
+            self.note(label, "empty")
 
     async def complete(self, task: Any, *commands: dict[str, Any], **fields: Any) -> Any:
         """Completes a workflow task with these commands."""

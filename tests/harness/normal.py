@@ -76,6 +76,9 @@ class Normaliser:
         for key, each in value.items():
             if key in ("core_used_flags", "lang_used_flags"):
                 each = sorted(each)
+            if key in ("fields", "indexed_fields", "details") and isinstance(each, dict):
+                # A protobuf map: its order on the wire means nothing.
+                each = dict(sorted(each.items()))
             out[self.text(key)] = MARKERS[key] if key in MARKERS and each else self.value(each)
         return out
 

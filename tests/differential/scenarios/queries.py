@@ -190,11 +190,9 @@ async def query_on_sticky_queue(env: Env) -> None:
     await env.start()
     task = await env.poll()
     await env.complete(task, **sticky(env))
-    await env.signal("s")
-    task = await env.poll(sticky_queue(env))
-    await env.complete(task, **sticky(env))
+    waiting = await env.start_polling(sticky_queue(env))
     asked = ask(env)
-    task = await env.poll(sticky_queue(env))
+    task = await waiting
     env.response("query task", "PollWorkflowTaskQueue", task)
     await respond(env, task, query_result=payloads("sticky"))
     await shown(env, "answer", asked)

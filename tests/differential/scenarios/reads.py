@@ -172,7 +172,7 @@ async def describe_pending(env: Env) -> None:
 @scenario
 async def describe_task_queue_with_pollers(env: Env) -> None:
     """DescribeTaskQueue names the identities that polled."""
-    await env.no_task("poll", 1.5)
+    await env.no_task("poll")
     response = await env.rpc("DescribeTaskQueue", task_queue={"name": env.tq})
     env.note("identities", [each.identity for each in response.pollers])
     await env.start()

@@ -190,8 +190,9 @@ async def sticky_task(env: Env) -> None:
     task = await env.poll()
     await env.complete(task, **sticky(env))
     await env.show("describe", "DescribeWorkflowExecution", execution=env.execution())
+    waiting = await env.start_polling(sticky_queue(env))
     await env.signal("s")
-    task = await env.poll(sticky_queue(env))
+    task = await waiting
     env.response("sticky task", "PollWorkflowTaskQueue", task)
     await env.complete(task, complete_run())
     await env.history("closed run")
@@ -204,7 +205,7 @@ async def sticky_times_out(env: Env) -> None:
     task = await env.poll()
     await env.complete(task, **sticky(env, "1s"))
     # A poll that ends empty makes the sticky queue known and its worker gone.
-    await env.no_task("sticky poll", 1.5, queue=sticky_queue(env))
+    await env.no_task("sticky poll", queue=sticky_queue(env))
     await env.signal("s")
     task = await env.poll()
     env.response("task on the normal queue", "PollWorkflowTaskQueue", task)
@@ -242,8 +243,9 @@ async def sticky_task_fails(env: Env) -> None:
     await env.start()
     task = await env.poll()
     await env.complete(task, **sticky(env))
+    waiting = await env.start_polling(sticky_queue(env))
     await env.signal("s")
-    task = await env.poll(sticky_queue(env))
+    task = await waiting
     await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug"))
     task = await env.poll()
     env.response("next attempt", "PollWorkflowTaskQueue", task)
