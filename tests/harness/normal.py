@@ -24,6 +24,9 @@ _REMAINDER = re.compile(r"^(\d+)\.\d{4,9}s$")
 # A name made over-long on purpose: the letter and how many.
 _RUN_OF_ONE = re.compile(r"([A-Za-z])\1{99,}")
 
+# Fields that are protobuf maps.
+_MAPS = ("fields", "indexed_fields", "details", "request_id_infos", "queries")
+
 # Field name -> the marker that stands for its value.
 MARKERS = {
     "task_id": "<task id>",
@@ -76,7 +79,7 @@ class Normaliser:
         for key, each in value.items():
             if key in ("core_used_flags", "lang_used_flags"):
                 each = sorted(each)
-            if key in ("fields", "indexed_fields", "details") and isinstance(each, dict):
+            if key in _MAPS and isinstance(each, dict):
                 # A protobuf map: its order on the wire means nothing.
                 each = dict(sorted(each.items()))
             out[self.text(key)] = MARKERS[key] if key in MARKERS and each else self.value(each)
@@ -101,7 +104,7 @@ class Normaliser:
         else:
             out["data"] = self.text(data.decode(errors="replace"))
         if metadata:
-            out["metadata"] = self.value(metadata)
+            out["metadata"] = self.value(dict(sorted(metadata.items())))
         return out
 
 
