@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
-use stanchion_dispatch::{QueryTask, QueueKey};
+use stanchion_dispatch::{QueryTask, QueueKey, Refused};
 use stanchion_engine::effects::TaskKind;
 use stanchion_engine::read::{RunView, WorkflowTaskView};
 use stanchion_engine::reply::{Code, Detail};
@@ -180,8 +180,9 @@ impl LeaderTerm {
         let me = self.parts.neighbours.node_id();
         let owner = self.parts.neighbours.owner_of(&queue);
         if owner == me {
-            self.parts.dispatch.offer_query(queue, QueryTask { id: id.to_owned(), node: me, response, deadline: until });
-            return Ok(());
+            let query = QueryTask { id: id.to_owned(), node: me, response, deadline: until };
+            let refuse = |refused: Refused| Rejection::new(Code::ResourceExhausted, refused.to_string());
+            return self.parts.dispatch.offer_query(queue, query).map_err(|r| CallError::Rejected(refuse(r)));
         }
         let within = until.saturating_duration_since(Instant::now());
         let offer = OfferQueryRequest {
