@@ -1,21 +1,122 @@
 //! The one entry: a command in, a reply and effects out.
 
 use stanchion_proto::command::Command;
+use stanchion_proto::command::command::Kind;
+use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::effects::Effects;
+use crate::meta;
 use crate::reply::{Code, Rejection, Reply};
-use crate::state::{ShardState, StateResult};
-use crate::types::{Features, Position, ShardTime};
+use crate::run::{activities, close, completion, signals, start, timers, workflow_task};
+use crate::state::{ShardState, StateResult, Table};
+use crate::transaction::{Halt, Outcome, Transaction};
+use crate::types::{Features, Position, RunKey, ShardTime, Slot};
 
 /// Applies one command. Equal state, command, position and features give equal state, reply and effects, on every replica.
 pub fn apply<S: ShardState>(
     state: &mut S,
     command: &Command,
-    _at: Position,
+    at: Position,
     _features: Features,
 ) -> StateResult<(Reply, Effects)> {
     let now = state.clock().max(ShardTime(command.now_unix_nanos));
     state.set_clock(now);
-    let rejection = Rejection::new(Code::Unimplemented, "this command is not supported by this release");
-    Ok((Reply::Rejected(rejection), Effects::default()))
+    let mut tx = Transaction::new(state, command, at, now);
+    match dispatch(&mut tx, command) {
+        Ok(reply) => {
+            tx.commit();
+            Ok((reply, std::mem::take(&mut tx.effects)))
+        }
+        Err(Halt::Rejected(rejection)) => Ok((Reply::Rejected(rejection), Effects::default())),
+        Err(Halt::Fault(fault)) => Err(fault),
+    }
+}
+
+fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply> {
+    if let Some(meta) = &command.meta {
+        return meta::apply(tx, meta);
+    }
+    let Some(kind) = &command.kind else {
+        return Err(Rejection::new(Code::Unimplemented, "this command is not known to this release").into());
+    };
+    match kind {
+        Kind::StartWorkflow(c) => {
+            tx.reserve(c.reservation.as_ref());
+            start::start(tx, c)
+        }
+        Kind::SignalWorkflow(c) => signals::signal(tx, c),
+        Kind::SignalWithStartWorkflow(c) => signals::signal_with_start(tx, c),
+        Kind::RequestCancelWorkflow(c) => signals::request_cancel(tx, c),
+        Kind::TerminateWorkflow(c) => close::terminate(tx, c),
+        Kind::ResetStickyTaskQueue(c) => workflow_task::reset_sticky(tx, c),
+        Kind::StartWorkflowTask(c) => workflow_task::start(tx, c),
+        Kind::CompleteWorkflowTask(c) => completion::complete(tx, c),
+        Kind::FailWorkflowTask(c) => workflow_task::fail(tx, c),
+        Kind::TimeoutWorkflowTask(c) => workflow_task::timeout(tx, c),
+        Kind::StartActivityTask(c) => activities::start(tx, c),
+        Kind::CompleteActivityTask(c) => {
+            tx.reserve(c.reservation.as_ref());
+            activities::complete(tx, c)
+        }
+        Kind::FailActivityTask(c) => {
+            tx.reserve(c.reservation.as_ref());
+            activities::fail(tx, c)
+        }
+        Kind::CancelActivityTask(c) => {
+            tx.reserve(c.reservation.as_ref());
+            activities::cancel(tx, c)
+        }
+        Kind::HeartbeatActivityTask(c) => activities::heartbeat(tx, c),
+        Kind::FireTimers(c) => {
+            for key in &c.keys {
+                let slot = Slot(u16::try_from(key.slot).unwrap_or(u16::MAX));
+                fire(tx, slot, &key.key)?;
+                // Each row stands for itself: the next one sees what this one did.
+                tx.commit();
+            }
+            Ok(Reply::Done)
+        }
+        // Answered by the state machine, which knows its own hash.
+        Kind::CheckHash(_) => Ok(Reply::Done),
+    }
+}
+
+/// One row of the timer queue is due. A row that is gone, not due by the shard's clock, or about something that moved on does nothing.
+fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
+    let Some(row) = tx.get_row::<TimerQueueRow>(slot, Table::TimerQueue, key)? else { return Ok(()) };
+    let due = key.first_chunk::<8>().map(|at| ShardTime(i64::from_be_bytes(*at)));
+    if due.is_none_or(|at| at > tx.now) {
+        return Ok(());
+    }
+    tx.delete(slot, Table::TimerQueue, key.to_vec());
+    let run = RunKey {
+        namespace_id: row.namespace_id.clone(),
+        workflow_id: row.workflow_id.clone(),
+        run_id: row.run_id.clone(),
+    };
+    let Some(mut run) = tx.load(&run)? else { return Ok(()) };
+    if !run.is_open() {
+        tx.release(run);
+        return Ok(());
+    }
+    let changed = match row.kind() {
+        timer_queue_row::Kind::RunTimeout if run.row.run_expires_at <= tx.now.0 => {
+            close::time_out(tx, run)?;
+            return Ok(());
+        }
+        timer_queue_row::Kind::FirstWorkflowTask if run.row.backing_off => {
+            start::backoff_passed(tx, &mut run);
+            true
+        }
+        timer_queue_row::Kind::UserTimer => timers::fire(tx, &mut run, &row)?,
+        timer_queue_row::Kind::ActivityTimeout => activities::fire_timeout(tx, &mut run, &row)?,
+        timer_queue_row::Kind::ActivityRetry => activities::fire_retry(tx, &mut run, &row)?,
+        _ => false,
+    };
+    if changed {
+        tx.finish(run)?;
+    } else {
+        tx.release(run);
+    }
+    Ok(())
 }

@@ -50,3 +50,18 @@ pub fn open_run(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> Ou
 pub fn closed() -> Rejection {
     Rejection::not_found("workflow execution already completed")
 }
+
+/// As [`run`], for a call that may name the chain's first run, and then means no other chain.
+pub fn run_of_chain(
+    tx: &mut Transaction<'_>,
+    workflow_id: &str,
+    run_id: &str,
+    first_execution_run_id: &str,
+) -> Outcome<Box<Run>> {
+    let run = run(tx, workflow_id, run_id)?;
+    if first_execution_run_id.is_empty() || run.row.first_execution_run_id == first_execution_run_id {
+        return Ok(run);
+    }
+    tx.release(run);
+    Err(Rejection::not_found("workflow execution not found").into())
+}

@@ -16,8 +16,11 @@ pub enum Reply {
     /// StartWorkflow, SignalWithStart.
     Started {
         run_id: String,
-        /// False: an existing run was returned (deduplicated, or by conflict policy).
+        first_execution_run_id: String,
+        /// False: an existing run was returned by conflict policy. A start deduplicated by its request id is true again.
         started: bool,
+        /// temporal.api.enums.v1.WorkflowExecutionStatus of the run.
+        status: i32,
         /// The run is open (relevant when `started` is false).
         running: bool,
         /// Granted eager workflow task.
@@ -25,9 +28,7 @@ pub enum Reply {
         link: Option<Link>,
     },
     /// SignalWorkflow.
-    Signaled {
-        link: Option<Link>,
-    },
+    Signaled { link: Option<Link> },
     /// StartWorkflowTask.
     WorkflowTaskStarted(Box<WorkflowTaskStart>),
     /// CompleteWorkflowTask.
@@ -41,15 +42,11 @@ pub enum Reply {
     /// StartActivityTask.
     ActivityTaskStarted(Box<PollActivityTaskQueueResponse>),
     /// HeartbeatActivityTask.
-    Heartbeat {
-        cancel_requested: bool,
-        paused: bool,
-        reset: bool,
-    },
+    Heartbeat { cancel_requested: bool, paused: bool, reset: bool },
     /// Meta group: the namespace id that was made.
-    NamespaceRegistered {
-        namespace_id: String,
-    },
+    NamespaceRegistered { namespace_id: String },
+    /// Refused. Nothing changed, with one exception: a completion with a bad command fails its workflow task, and the worker is told
+    /// why by a rejection (then the effects are not empty).
     Rejected(Rejection),
 }
 
@@ -103,7 +100,7 @@ pub enum Code {
 pub enum Detail {
     None,
     NotFound { current_cluster: String, active_cluster: String },
-    WorkflowExecutionAlreadyStarted { start_request_id: String, run_id: String },
+    WorkflowExecutionAlreadyStarted { start_request_id: String, run_id: String, first_execution_run_id: String },
     NamespaceNotFound { namespace: String },
     NamespaceAlreadyExists,
     QueryFailed,

@@ -189,8 +189,9 @@ impl<'a> Transaction<'a> {
         Run::read(self.state, key).map(|run| run.map(Box::new))
     }
 
-    /// Stages everything that changed in the run.
+    /// Stages everything that changed in the run. A run whose history is over its bound is ended here.
     pub fn finish(&mut self, mut run: Box<Run>) -> StateResult<()> {
+        run.enforce_bounds(self);
         run.flush(self)?;
         self.finished.push(run);
         Ok(())

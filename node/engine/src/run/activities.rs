@@ -21,7 +21,7 @@ pub fn schedule(
     _run: &mut Run,
     _completion: &mut Completion<'_>,
     _extra: Extra,
-    _attributes: &ScheduleActivityTaskCommandAttributes,
+    _attributes: Option<&ScheduleActivityTaskCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     Err(CommandFailure::new(WorkflowTaskFailedCause::FeatureDisabled, "ScheduleActivityTask is not supported"))
 }
@@ -32,7 +32,7 @@ pub fn request_cancel(
     _run: &mut Run,
     _completion: &mut Completion<'_>,
     _extra: Extra,
-    _attributes: &RequestCancelActivityTaskCommandAttributes,
+    _attributes: Option<&RequestCancelActivityTaskCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     Err(CommandFailure::new(WorkflowTaskFailedCause::FeatureDisabled, "RequestCancelActivityTask is not supported"))
 }

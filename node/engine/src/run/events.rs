@@ -90,7 +90,18 @@ impl Run {
                 Some(Attributes::ActivityTaskStartedEventAttributes(a)) => Some(a.scheduled_event_id),
                 _ => None,
             };
+            let attached = match &event.attributes {
+                Some(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => {
+                    Some(a.attached_request_id.clone())
+                }
+                _ => None,
+            };
             let EventId(id) = self.push(event);
+            if let Some(attached) = attached
+                && let Some(row) = self.row.request_ids.iter_mut().find(|row| row.request_id == attached)
+            {
+                row.event_id = id;
+            }
             if let Some(scheduled) = scheduled {
                 started.insert(scheduled, id);
             }
@@ -149,9 +160,9 @@ fn unnumbered(now: ShardTime, attributes: Attributes, extra: Extra) -> HistoryEv
     }
 }
 
-/// An event for a worker's eyes alone: the scheduled or started event of an attempt that is not stored.
+/// An event for readers alone: the scheduled or started event of an attempt that is not stored. It has no task id, as on the real server.
 pub(super) fn transient(now: ShardTime, id: EventId, attributes: Attributes) -> HistoryEvent {
-    HistoryEvent { event_id: id.0, task_id: TASK_ID_BASE + id.0, ..unnumbered(now, attributes, Extra::default()) }
+    HistoryEvent { event_id: id.0, ..unnumbered(now, attributes, Extra::default()) }
 }
 
 /// Events that do not come from the workflow's own commands, nor from the life of the run and its workflow tasks.

@@ -23,8 +23,11 @@ use crate::types::{EventId, RunKey, Slot};
 use crate::{history, invariants};
 
 pub mod activities;
+pub mod close;
 pub mod completion;
 pub mod events;
+pub mod signals;
+pub mod start;
 pub mod timers;
 pub mod tracked;
 pub mod workflow_task;
@@ -154,6 +157,19 @@ impl Run {
     /// Bytes of history including the events of this command.
     pub fn history_bytes(&self) -> u64 {
         self.row.history_bytes
+    }
+
+    /// Ends the run if its history has outgrown its bounds, as the real server does.
+    pub(crate) fn enforce_bounds(&mut self, tx: &mut Transaction<'_>) {
+        if !self.is_open() {
+            return;
+        }
+        let events = u64::try_from(self.row.next_event_id - 1).unwrap_or(0);
+        if self.row.history_bytes > tx.bounds.history_bytes_max {
+            close::terminate_over_bound(tx, self, "Workflow history size exceeds limit.");
+        } else if events > tx.bounds.history_events_max {
+            close::terminate_over_bound(tx, self, "Workflow history count exceeds limit.");
+        }
     }
 
     /// Rough size in memory, for the cache's bound.

@@ -15,7 +15,7 @@ pub fn start(
     _run: &mut Run,
     _completion: &mut Completion<'_>,
     _extra: Extra,
-    _attributes: &StartTimerCommandAttributes,
+    _attributes: Option<&StartTimerCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     Err(CommandFailure::new(WorkflowTaskFailedCause::FeatureDisabled, "StartTimer is not supported"))
 }
@@ -26,7 +26,7 @@ pub fn cancel(
     _run: &mut Run,
     _completion: &mut Completion<'_>,
     _extra: Extra,
-    _attributes: &CancelTimerCommandAttributes,
+    _attributes: Option<&CancelTimerCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     Err(CommandFailure::new(WorkflowTaskFailedCause::FeatureDisabled, "CancelTimer is not supported"))
 }

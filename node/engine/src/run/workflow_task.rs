@@ -1,7 +1,607 @@
-//! The workflow task of a run.
+//! The workflow task of a run: at most one, scheduled, then with a worker, then completed, failed or timed out.
+//!
+//! ```text
+//!   none --schedule--> scheduled --begin--> started --completed--> none
+//!                          ^                   |
+//!                          +--- failed, timed out (attempt + 1; off a sticky queue: attempt 1 on the normal queue)
+//! ```
+//!
+//! An attempt above 1 leaves no events while it lasts: its scheduled and started events are shown to the worker only, under the ids that
+//! they would have, and stored when the attempt completes. If other events took those ids meanwhile, it becomes an ordinary first attempt.
+//!
+//! Never: two outstanding tasks; a change by a token or an offer whose stamp is not the task's.
 
-use super::Run;
-use crate::transaction::Transaction;
+use stanchion_proto::command::{FailWorkflowTask, Poller, StartWorkflowTask, TimeoutWorkflowTask, WorkflowTaskToken};
+use stanchion_proto::row::{WorkflowTaskScheduledRow, WorkflowTaskStartedRow, run_row::WorkflowTask};
+use stanchion_proto::temporal::common::v1::WorkflowType;
+use stanchion_proto::temporal::enums::v1::{
+    SuggestContinueAsNewReason, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause,
+};
+use stanchion_proto::temporal::failure::v1::Failure;
+use stanchion_proto::temporal::history::v1::history_event::Attributes;
+use stanchion_proto::temporal::history::v1::{
+    HistoryEvent, WorkflowTaskFailedEventAttributes, WorkflowTaskScheduledEventAttributes,
+    WorkflowTaskStartedEventAttributes, WorkflowTaskTimedOutEventAttributes,
+};
+use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+
+use super::{Run, events};
+use crate::effects::{Offer, TaskKind, TaskRef, TaskStart};
+use crate::reply::{Rejection, Reply, WorkflowTaskStart};
+use crate::time::{SECOND, duration};
+use crate::transaction::{Outcome, Transaction};
+use crate::types::{EventId, RunKey, ShardTime};
+use crate::{lookup, pending};
+
+/// Attempts up to this one get the run's own time-out; later ones get longer, so that a broken worker is not asked all the time.
+const PLAIN_ATTEMPTS: i32 = 3;
+const RETRY_INITIAL: i64 = 5 * SECOND;
+const RETRY_MAX: i64 = 600 * SECOND;
+
+/// Identity of events that the engine writes on its own behalf.
+pub const ENGINE_IDENTITY: &str = "history-service";
+
+/// The real server's words for an answer to a workflow task that is not (or no longer) with this worker.
+pub fn not_found() -> Rejection {
+    Rejection::not_found("Workflow task not found.")
+}
 
 /// Schedules a workflow task unless there is one, or the run still backs off before its first.
-pub fn schedule_if_none(_tx: &mut Transaction<'_>, _run: &mut Run) {}
+pub fn schedule_if_none(tx: &mut Transaction<'_>, run: &mut Run) {
+    if run.is_open() && !run.has_workflow_task() && !run.row.backing_off {
+        schedule(tx, run);
+    }
+}
+
+/// Schedules a workflow task. If the leader holds a poller of its queue, the task starts at once.
+pub fn schedule(tx: &mut Transaction<'_>, run: &mut Run) {
+    write_scheduled(tx, run, None);
+    let queue = scheduled(run).map(|s| offered_queue(run, s).0.to_owned()).unwrap_or_default();
+    let Some(reservation) = tx.take_reservation(&queue, false) else { return offer(tx, run) };
+    let poller = reservation.poller.clone().unwrap_or_default();
+    if let Some(start) = begin(tx, run, &poller.request_id, &poller.identity, &queue, Begin::Unoffered) {
+        tx.hand_over(reservation, TaskStart::Workflow(Box::new(start)));
+    }
+}
+
+/// Schedules a task that continues a chain of forced ones, and offers it or, for the worker that asked for it, starts it.
+pub fn schedule_next(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    original_scheduled_at: Option<i64>,
+    returned_to: Option<&str>,
+) -> Option<WorkflowTaskStart> {
+    const REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
+    let Some(identity) = returned_to else {
+        if original_scheduled_at.is_none() {
+            schedule(tx, run);
+        } else {
+            write_scheduled(tx, run, original_scheduled_at);
+            offer(tx, run);
+        }
+        return None;
+    };
+    write_scheduled(tx, run, original_scheduled_at);
+    let queue = scheduled(run).map(|s| offered_queue(run, s).0.to_owned()).unwrap_or_default();
+    let mut start = begin(tx, run, REQUEST_ID, identity, &queue, Begin::Unoffered)?;
+    // The worker that completed the task before has everything up to it, sticky queue or not.
+    start.sticky = true;
+    Some(start)
+}
+
+/// Schedules and starts the first task in the start itself, for a starter that is also the worker.
+pub fn schedule_eager(tx: &mut Transaction<'_>, run: &mut Run, poller: &Poller) -> Option<WorkflowTaskStart> {
+    write_scheduled(tx, run, None);
+    let queue = run.row.task_queue.clone();
+    begin(tx, run, &poller.request_id, &poller.identity, &queue, Begin::Eager)
+}
+
+fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_at: Option<i64>) {
+    debug_assert!(!run.has_workflow_task(), "one outstanding workflow task");
+    if run.has_buffered() {
+        // Something new to tell the worker: this is not a repetition.
+        run.row.workflow_task_attempt = 1;
+        run.flush_buffered();
+    }
+    let attempt = run.row.workflow_task_attempt.max(1);
+    let task = WorkflowTaskScheduledRow {
+        scheduled_event_id: run.row.next_event_id,
+        attempt,
+        stamp: run.next_stamp(),
+        scheduled_at: tx.now.0,
+        original_scheduled_at: original_scheduled_at.unwrap_or(tx.now.0),
+        start_to_close_timeout: start_to_close_timeout(run.row.task_timeout, attempt),
+        sticky_task_queue: run.row.sticky.as_ref().map(|s| s.task_queue.clone()).unwrap_or_default(),
+    };
+    if attempt == 1 {
+        run.record(tx.now, scheduled_attributes(run, &task));
+    }
+    run.row.workflow_task = Some(WorkflowTask::Scheduled(task));
+}
+
+/// Puts the scheduled task on offer.
+fn offer(tx: &mut Transaction<'_>, run: &Run) {
+    let Some(task) = scheduled(run) else { return };
+    let start_before = (!task.sticky_task_queue.is_empty())
+        .then(|| run.row.sticky.as_ref().map(|s| ShardTime(task.scheduled_at).plus(s.schedule_to_start_timeout)))
+        .flatten();
+    let offer = offer_of(run, task);
+    pending::offer(tx, offer, start_before);
+}
+
+fn scheduled(run: &Run) -> Option<&WorkflowTaskScheduledRow> {
+    match &run.row.workflow_task {
+        Some(WorkflowTask::Scheduled(task)) => Some(task),
+        _ => None,
+    }
+}
+
+fn offered_queue<'r>(run: &'r Run, task: &'r WorkflowTaskScheduledRow) -> (&'r str, bool) {
+    match task.sticky_task_queue.as_str() {
+        "" => (&run.row.task_queue, false),
+        sticky => (sticky, true),
+    }
+}
+
+fn offer_of(run: &Run, task: &WorkflowTaskScheduledRow) -> Offer {
+    let (queue, sticky) = offered_queue(run, task);
+    Offer {
+        slot: run.slot,
+        kind: TaskKind::Workflow,
+        task_queue: queue.to_owned(),
+        sticky,
+        task: task_ref(&run.key, task),
+        scheduled_at: ShardTime(task.scheduled_at),
+        priority: run.row.priority.as_ref().map_or(0, |p| p.priority_key),
+    }
+}
+
+fn task_ref(run: &RunKey, task: &WorkflowTaskScheduledRow) -> TaskRef {
+    TaskRef {
+        run: run.clone(),
+        scheduled_event_id: EventId(task.scheduled_event_id),
+        attempt: task.attempt,
+        stamp: task.stamp,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// The task is on offer; its row exists.
+    Offered,
+    /// Scheduled by this command.
+    Unoffered,
+    /// Scheduled by this command, which is the run's start: the history has no size yet.
+    Eager,
+}
+
+/// The scheduled task goes to a worker.
+fn begin(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    request_id: &str,
+    identity: &str,
+    polled_queue: &str,
+    how: Begin,
+) -> Option<WorkflowTaskStart> {
+    let Some(WorkflowTask::Scheduled(mut task)) = run.row.workflow_task.take() else { return None };
+    let offered_as = task_ref(&run.key, &task);
+    if task.attempt > 1 && task.scheduled_event_id != run.row.next_event_id {
+        task.attempt = 1;
+        run.row.workflow_task_attempt = 1;
+        let EventId(id) = run.record(tx.now, scheduled_attributes(run, &task));
+        task.scheduled_event_id = id;
+    }
+    let advice = if how == Begin::Eager { Advice::default() } else { advice(tx, run) };
+    let request_id = if request_id.is_empty() { tx.ids.uuid() } else { request_id.to_owned() };
+    let mut started = WorkflowTaskStartedRow {
+        started_event_id: task.scheduled_event_id + 1,
+        scheduled: Some(task),
+        started_at: tx.now.0,
+        request_id,
+        identity: identity.to_owned(),
+        suggest_continue_as_new: !advice.reasons.is_empty(),
+        suggest_reasons: advice.reasons,
+        history_size_bytes: advice.history_bytes,
+    };
+    let task = started.scheduled.clone().unwrap_or_default();
+    if task.attempt == 1 {
+        let EventId(id) = run.record(tx.now, started_attributes(&started, identity));
+        started.started_event_id = id;
+    }
+    let offer = offer_of(run, &task);
+    let moved = offer.task != offered_as;
+    if moved && how == Begin::Offered {
+        pending::remove(tx, run.slot, TaskKind::Workflow, &offered_as, true);
+    }
+    let deadline = tx.now.plus(task.start_to_close_timeout);
+    pending::started(tx, &offer, deadline, how == Begin::Offered && !moved);
+    let start = describe_start(run, &started, polled_queue);
+    run.row.workflow_task = Some(WorkflowTask::Started(started));
+    Some(start)
+}
+
+/// What a started event tells a worker about the size of the history.
+#[derive(Default)]
+struct Advice {
+    history_bytes: u64,
+    reasons: Vec<i32>,
+}
+
+fn advice(tx: &Transaction<'_>, run: &Run) -> Advice {
+    let mut reasons = Vec::new();
+    if run.row.history_bytes >= tx.bounds.suggest_continue_as_new_bytes {
+        reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge as i32);
+    }
+    if u64::try_from(run.row.next_event_id).unwrap_or(0) >= tx.bounds.suggest_continue_as_new_events {
+        reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents as i32);
+    }
+    Advice { history_bytes: run.row.history_bytes, reasons }
+}
+
+/// What the worker gets, except the stored history.
+fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &str) -> WorkflowTaskStart {
+    let task = started.scheduled.clone().unwrap_or_default();
+    WorkflowTaskStart {
+        run: run.key.clone(),
+        token: WorkflowTaskToken {
+            namespace_id: run.key.namespace_id.clone(),
+            workflow_id: run.key.workflow_id.clone(),
+            run_id: run.key.run_id.clone(),
+            scheduled_event_id: task.scheduled_event_id,
+            started_event_id: started.started_event_id,
+            attempt: task.attempt,
+            stamp: task.stamp,
+            ..Default::default()
+        },
+        workflow_type: Some(WorkflowType { name: run.row.workflow_type.clone() }),
+        previous_started_event_id: EventId(run.row.previous_started_event_id),
+        started_event_id: EventId(started.started_event_id),
+        attempt: task.attempt,
+        task_queue: run.row.task_queue.clone(),
+        sticky: !task.sticky_task_queue.is_empty() && polled_queue == task.sticky_task_queue,
+        next_event_id: run.next_event_id(),
+        transient_events: transient_events(run, &WorkflowTask::Started(started.clone())),
+        scheduled_at: ShardTime(task.scheduled_at),
+        started_at: ShardTime(started.started_at),
+    }
+}
+
+/// The events of an attempt that is not stored, as readers of the history see them behind the stored ones. None if the attempt is
+/// stored, or other events have taken the ids.
+pub fn transient_events(run: &Run, task: &WorkflowTask) -> Vec<HistoryEvent> {
+    transient_events_of(&run.row, task)
+}
+
+/// As [`transient_events`], from a run's row alone.
+pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTask) -> Vec<HistoryEvent> {
+    let (scheduled, started) = match task {
+        WorkflowTask::Scheduled(scheduled) => (scheduled, None),
+        WorkflowTask::Started(started) => match &started.scheduled {
+            Some(scheduled) => (scheduled, Some(started)),
+            None => return Vec::new(),
+        },
+    };
+    if scheduled.attempt <= 1 || scheduled.scheduled_event_id != row.next_event_id {
+        return Vec::new();
+    }
+    let mut shown = vec![events::transient(
+        ShardTime(scheduled.scheduled_at),
+        EventId(scheduled.scheduled_event_id),
+        scheduled_attributes_of(&row.task_queue, row.task_timeout, scheduled),
+    )];
+    if let Some(started) = started {
+        shown.push(events::transient(
+            ShardTime(started.started_at),
+            EventId(started.started_event_id),
+            started_attributes(started, ""),
+        ));
+    }
+    shown
+}
+
+/// The started task that the token names, or none. The task is taken out of the run.
+pub(super) fn take_started(run: &mut Run, token: &WorkflowTaskToken) -> Option<WorkflowTaskStartedRow> {
+    if !run.is_open() || !is_started(run, token) {
+        return None;
+    }
+    match run.row.workflow_task.take() {
+        Some(WorkflowTask::Started(started)) => Some(started),
+        _ => None,
+    }
+}
+
+fn is_started(run: &Run, token: &WorkflowTaskToken) -> bool {
+    let Some(WorkflowTask::Started(started)) = &run.row.workflow_task else { return false };
+    let Some(task) = &started.scheduled else { return false };
+    (task.stamp, task.attempt, task.scheduled_event_id, started.started_event_id)
+        == (token.stamp, token.attempt, token.scheduled_event_id, token.started_event_id)
+}
+
+/// Deletes the row of a task that was with a worker.
+pub(super) fn remove_row(tx: &mut Transaction<'_>, run: &Run, task: &WorkflowTaskScheduledRow) {
+    pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), false);
+}
+
+/// The run has closed: its task is no longer on offer. It stays in the run's row, because describing the run shows it.
+pub(super) fn run_closed(tx: &mut Transaction<'_>, run: &Run) {
+    if let Some(task) = scheduled(run) {
+        pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), true);
+    }
+}
+
+/// An attempt above 1 has completed: now its events are stored.
+pub(super) fn store_transient(run: &mut Run, started: &mut WorkflowTaskStartedRow, identity: &str) {
+    let Some(mut task) = started.scheduled.take() else { return };
+    if task.attempt > 1 {
+        let attributes = scheduled_attributes(run, &task);
+        let EventId(id) = run.record(ShardTime(task.scheduled_at), attributes);
+        task.scheduled_event_id = id;
+        started.scheduled = Some(task);
+        let EventId(id) = run.record(ShardTime(started.started_at), started_attributes(started, identity));
+        started.started_event_id = id;
+    } else {
+        started.scheduled = Some(task);
+    }
+}
+
+fn scheduled_attributes(run: &Run, task: &WorkflowTaskScheduledRow) -> Attributes {
+    scheduled_attributes_of(&run.row.task_queue, run.row.task_timeout, task)
+}
+
+fn scheduled_attributes_of(normal_queue: &str, timeout: i64, task: &WorkflowTaskScheduledRow) -> Attributes {
+    let task_queue = if task.sticky_task_queue.is_empty() {
+        TaskQueue { name: normal_queue.to_owned(), kind: TaskQueueKind::Normal as i32, ..Default::default() }
+    } else {
+        TaskQueue {
+            name: task.sticky_task_queue.clone(),
+            kind: TaskQueueKind::Sticky as i32,
+            normal_name: normal_queue.to_owned(),
+        }
+    };
+    Attributes::WorkflowTaskScheduledEventAttributes(WorkflowTaskScheduledEventAttributes {
+        task_queue: Some(task_queue),
+        start_to_close_timeout: Some(duration(if task.attempt > PLAIN_ATTEMPTS {
+            task.start_to_close_timeout
+        } else {
+            timeout
+        })),
+        attempt: task.attempt,
+    })
+}
+
+fn started_attributes(started: &WorkflowTaskStartedRow, identity: &str) -> Attributes {
+    Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
+        scheduled_event_id: started.scheduled.as_ref().map_or(0, |task| task.scheduled_event_id),
+        identity: identity.to_owned(),
+        request_id: started.request_id.clone(),
+        suggest_continue_as_new: started.suggest_continue_as_new,
+        suggest_continue_as_new_reasons: started.suggest_reasons.clone(),
+        history_size_bytes: i64::try_from(started.history_size_bytes).unwrap_or(i64::MAX),
+        ..Default::default()
+    })
+}
+
+fn start_to_close_timeout(timeout: i64, attempt: i32) -> i64 {
+    if attempt <= PLAIN_ATTEMPTS {
+        return timeout;
+    }
+    let doublings = u32::try_from(attempt - PLAIN_ATTEMPTS - 1).unwrap_or(0).min(20);
+    timeout.saturating_add((RETRY_INITIAL << doublings).min(RETRY_MAX))
+}
+
+/// A matcher has paired the task with a poller.
+pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflowTask) -> Outcome<Reply> {
+    let Some(name) = &command.run else { return Ok(Reply::Stale) };
+    let key = RunKey {
+        namespace_id: tx.namespace_id.to_owned(),
+        workflow_id: name.workflow_id.clone(),
+        run_id: name.run_id.clone(),
+    };
+    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let unknown = Poller::default();
+    let poller = command.poller.as_ref().unwrap_or(&unknown);
+    let outcome = match &run.row.workflow_task {
+        Some(WorkflowTask::Scheduled(task)) if run.is_open() && task.stamp == command.stamp => {
+            let queue = &command.polled_task_queue;
+            begin(tx, &mut run, &poller.request_id, &poller.identity, queue, Begin::Offered)
+        }
+        // The same poller again: the answer to its first request was lost on the way.
+        Some(WorkflowTask::Started(started))
+            if run.is_open()
+                && started.scheduled.as_ref().is_some_and(|task| task.stamp == command.stamp)
+                && !poller.request_id.is_empty()
+                && started.request_id == poller.request_id =>
+        {
+            let start = describe_start(&run, started, &command.polled_task_queue);
+            tx.release(run);
+            return Ok(Reply::WorkflowTaskStarted(Box::new(start)));
+        }
+        _ => None,
+    };
+    let Some(start) = outcome else {
+        tx.release(run);
+        return Ok(Reply::Stale);
+    };
+    tx.finish(run)?;
+    Ok(Reply::WorkflowTaskStarted(Box::new(start)))
+}
+
+/// The worker gives the task up.
+pub fn fail(tx: &mut Transaction<'_>, command: &FailWorkflowTask) -> Outcome<Reply> {
+    let (Some(token), Some(request)) = (&command.token, &command.request) else {
+        return Err(Rejection::invalid("Task token not set on request.").into());
+    };
+    let mut run = lookup::open_run(tx, &token.workflow_id, &token.run_id)?;
+    let Some(started) = take_started(&mut run, token) else {
+        tx.release(run);
+        return Err(not_found().into());
+    };
+    let why = TaskFailure {
+        cause: request.cause,
+        failure: request.failure.clone(),
+        identity: request.identity.clone(),
+        binary_checksum: binary_checksum(request),
+        worker_version: worker_version(request),
+    };
+    end_attempt(tx, &mut run, started, End::Failed(why));
+    schedule(tx, &mut run);
+    tx.finish(run)?;
+    Ok(Reply::Done)
+}
+
+#[allow(deprecated)]
+fn binary_checksum(
+    request: &stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskFailedRequest,
+) -> String {
+    request.binary_checksum.clone()
+}
+
+#[allow(deprecated)]
+fn worker_version(
+    request: &stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskFailedRequest,
+) -> Option<stanchion_proto::temporal::common::v1::WorkerVersionStamp> {
+    request.worker_version.clone()
+}
+
+/// The leader saw the task's time pass.
+pub fn timeout(tx: &mut Transaction<'_>, command: &TimeoutWorkflowTask) -> Outcome<Reply> {
+    let Some(name) = &command.run else { return Ok(Reply::Stale) };
+    let key = RunKey {
+        namespace_id: tx.namespace_id.to_owned(),
+        workflow_id: name.workflow_id.clone(),
+        run_id: name.run_id.clone(),
+    };
+    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    if !is_due(tx, &run, command) {
+        tx.release(run);
+        return Ok(Reply::Stale);
+    }
+    match run.row.workflow_task.take() {
+        Some(WorkflowTask::Started(started)) => end_attempt(tx, &mut run, started, End::TimedOut),
+        Some(WorkflowTask::Scheduled(task)) => give_up_sticky(tx, &mut run, &task),
+        None => {}
+    }
+    schedule(tx, &mut run);
+    tx.finish(run)?;
+    Ok(Reply::Done)
+}
+
+/// The task is the one meant, in the state meant, and its time has passed by the shard's clock: a leader's clock may run ahead.
+fn is_due(tx: &Transaction<'_>, run: &Run, command: &TimeoutWorkflowTask) -> bool {
+    if !run.is_open() {
+        return false;
+    }
+    match (&run.row.workflow_task, command.start_to_close) {
+        (Some(WorkflowTask::Started(started)), true) => started.scheduled.as_ref().is_some_and(|task| {
+            task.stamp == command.stamp && ShardTime(started.started_at).plus(task.start_to_close_timeout) <= tx.now
+        }),
+        (Some(WorkflowTask::Scheduled(task)), false) => {
+            let limit = run.row.sticky.as_ref().map_or(0, |sticky| sticky.schedule_to_start_timeout);
+            task.stamp == command.stamp
+                && !task.sticky_task_queue.is_empty()
+                && ShardTime(task.scheduled_at).plus(limit) <= tx.now
+        }
+        _ => false,
+    }
+}
+
+/// Nobody took the task off its sticky queue in time.
+fn give_up_sticky(tx: &mut Transaction<'_>, run: &mut Run, task: &WorkflowTaskScheduledRow) {
+    pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), true);
+    run.record(
+        tx.now,
+        Attributes::WorkflowTaskTimedOutEventAttributes(WorkflowTaskTimedOutEventAttributes {
+            scheduled_event_id: task.scheduled_event_id,
+            started_event_id: 0,
+            timeout_type: TimeoutType::ScheduleToStart as i32,
+        }),
+    );
+    run.row.sticky = None;
+    run.row.workflow_task_attempt = 1;
+}
+
+/// Why a started task failed, as its event says.
+pub(super) struct TaskFailure {
+    /// [`WorkflowTaskFailedCause`], kept as it came.
+    pub cause: i32,
+    pub failure: Option<Failure>,
+    pub identity: String,
+    pub binary_checksum: String,
+    pub worker_version: Option<stanchion_proto::temporal::common::v1::WorkerVersionStamp>,
+}
+
+pub(super) enum End {
+    Failed(TaskFailure),
+    TimedOut,
+}
+
+/// A started task ends without a completion. The next one is the caller's to schedule.
+pub(super) fn end_attempt(tx: &mut Transaction<'_>, run: &mut Run, started: WorkflowTaskStartedRow, end: End) {
+    let task = started.scheduled.clone().unwrap_or_default();
+    remove_row(tx, run, &task);
+    run.row.workflow_task_failed_cause = match &end {
+        End::Failed(why) => why.cause,
+        End::TimedOut => 0,
+    };
+    if task.attempt == 1 {
+        let attributes = match end {
+            End::Failed(why) => failed_attributes(&task, started.started_event_id, why),
+            End::TimedOut => Attributes::WorkflowTaskTimedOutEventAttributes(WorkflowTaskTimedOutEventAttributes {
+                scheduled_event_id: task.scheduled_event_id,
+                started_event_id: started.started_event_id,
+                timeout_type: TimeoutType::StartToClose as i32,
+            }),
+        };
+        run.record(tx.now, attributes);
+    }
+    // Off a sticky queue the failure may lie in that worker's cache: the normal queue gets a first attempt.
+    run.row.workflow_task_attempt = if run.row.sticky.take().is_some() { 1 } else { task.attempt + 1 };
+}
+
+#[allow(deprecated)]
+fn failed_attributes(task: &WorkflowTaskScheduledRow, started_event_id: i64, why: TaskFailure) -> Attributes {
+    Attributes::WorkflowTaskFailedEventAttributes(WorkflowTaskFailedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id,
+        started_event_id,
+        cause: why.cause,
+        failure: why.failure,
+        identity: why.identity,
+        binary_checksum: why.binary_checksum,
+        worker_version: why.worker_version,
+        ..Default::default()
+    })
+}
+
+/// The run is closed from outside: a task that is with a worker ends first, and what waited for it gets its ids.
+pub(super) fn force_close(tx: &mut Transaction<'_>, run: &mut Run) {
+    match run.row.workflow_task.take() {
+        Some(WorkflowTask::Started(started)) => {
+            let why = TaskFailure {
+                cause: WorkflowTaskFailedCause::ForceCloseCommand as i32,
+                failure: None,
+                identity: ENGINE_IDENTITY.to_owned(),
+                binary_checksum: String::new(),
+                worker_version: None,
+            };
+            end_attempt(tx, run, started, End::Failed(why));
+        }
+        other => run.row.workflow_task = other,
+    }
+    run.flush_buffered();
+}
+
+/// Back to the normal queue, from the next task on.
+pub fn reset_sticky(
+    tx: &mut Transaction<'_>,
+    command: &stanchion_proto::command::ResetStickyTaskQueue,
+) -> Outcome<Reply> {
+    let name = command.run.clone().unwrap_or_default();
+    let mut run = lookup::open_run(tx, &name.workflow_id, &name.run_id)?;
+    if run.row.sticky.take().is_some() {
+        tx.finish(run)?;
+    } else {
+        tx.release(run);
+    }
+    Ok(Reply::Done)
+}
