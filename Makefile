@@ -16,7 +16,7 @@ help:
 	@echo 'make run      build and start `stanchion dev` (gRPC on 7233, HTTP on 8233); ARGS="--ephemeral"'
 	@echo 'make test     all tests: the workspace, then the Python tests against the built server'
 	@echo 'make fmt      format the code'
-	@echo 'make lint     rustfmt and clippy, warnings denied'
+	@echo 'make lint     rustfmt, clippy and ruff, warnings denied'
 	@echo 'make bench    short measurements (bench/run --quick)'
 	@echo 'make jepsen   short fault tests on three real processes (jepsen/run --quick)'
 	@echo 'make golden   record the real Temporal server'\''s answers anew (tests/differential/golden)'
@@ -49,7 +49,8 @@ e2e: bootstrap-test build
 fmt: bootstrap
 	cargo fmt --all
 
-lint: bootstrap
+lint: bootstrap-test
+	$(VENV)/bin/ruff check -q tests
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 

@@ -44,7 +44,7 @@ def _errors(found: list[dict[str, Any]]) -> str:
         "# Errors of the real server",
         "",
         "Written by `make golden` from the recorded answers: what the call was given, and what it answered. Messages are",
-        "normalised (ids and times). Calls that the real server accepts, though one might expect an error, are in the second table.",
+        "normalised (ids and times). What the real server accepts, though one might expect an error, is in the second table.",
         "",
         "| Method | Case | Code | Message | Details |",
         "|---|---|---|---|---|",

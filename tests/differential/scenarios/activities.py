@@ -5,7 +5,6 @@ from differential.registry import scenario
 from harness.wire import failure, payload, payloads
 
 
-
 def cancel_activity(scheduled_event_id: int) -> dict[str, object]:
     return command("REQUEST_CANCEL_ACTIVITY_TASK", scheduled_event_id=scheduled_event_id)
 
