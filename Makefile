@@ -30,8 +30,10 @@ bootstrap-test:
 build: bootstrap
 	cargo build --locked --workspace
 
-run: bootstrap
-	cargo run --locked -p stanchion-server --bin stanchion -- dev $(ARGS)
+# The whole workspace even to run one binary of it: for a part of it Cargo chooses other features of shared dependencies, and with
+# other features RocksDB is compiled a second time (docs/decisions/03-one-profile.md).
+run: build
+	$(STANCHION_BIN) dev $(ARGS)
 
 test: unit e2e
 
