@@ -95,7 +95,7 @@ pub fn is_retryable(failure: Option<&Failure>, non_retryable_types: &[String]) -
 fn next_retry_delay(failure: &Failure) -> Option<i64> {
     match failure.failure_info.as_ref()? {
         FailureInfo::ApplicationFailureInfo(application) => {
-            application.next_retry_delay.as_ref().map(|delay| nanos(Some(delay)))
+            application.next_retry_delay.as_ref().map(|delay| nanos(Some(delay)).max(0))
         }
         _ => None,
     }

@@ -3,6 +3,8 @@
 //! Never: decodes an event; returns part of one; goes back behind `from`.
 
 use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+use stanchion_proto::temporal::history::v1::HistoryEvent;
 
 use crate::keys;
 use crate::state::{StateFault, StateReader, StateResult, Table};
@@ -129,6 +131,17 @@ fn first_event(key: &[u8]) -> StateResult<EventId> {
     Ok(EventId(i64::from_be_bytes(*id)))
 }
 
+/// One event out of a batch whose first event is `first`; its payloads stay slices of the batch.
+pub(crate) fn event_of(batch: &Bytes, first: EventId, id: EventId) -> StateResult<HistoryEvent> {
+    let mut at = 0;
+    for _ in first.0..id.0 {
+        at += frame_bytes(&batch[at..])?;
+    }
+    let end = at + frame_bytes(&batch[at..])?;
+    let mut frame = batch.slice(at + 1..end);
+    HistoryEvent::decode_length_delimited(&mut frame).map_err(|e| corrupt(&e.to_string()))
+}
+
 /// Length of the frame at the head of `bytes`: its tag, its length and its event.
 fn frame_bytes(bytes: &[u8]) -> StateResult<usize> {
     const FRAME: u8 = 0x0a;
@@ -194,8 +207,7 @@ mod tests {
     use super::*;
     use crate::memory::MemoryState;
     use crate::state::ShardState;
-    use prost::Message;
-    use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
+    use stanchion_proto::temporal::history::v1::History;
 
     fn run(id: &str) -> RunKey {
         RunKey { namespace_id: "n".into(), workflow_id: "w".into(), run_id: id.into() }

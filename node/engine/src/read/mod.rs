@@ -9,6 +9,7 @@ mod timers;
 mod view;
 
 pub use describe::describe;
+pub(crate) use history::event_of;
 pub use history::{HistoryPage, history, history_reverse};
 pub use meta::{MetaView, meta};
 pub use pending::{PendingRow, pending};

@@ -1,0 +1,156 @@
+//! One attempt of an activity begins: a matcher paired it with a poller, a poller was held for it, or the worker that scheduled it has it
+//! at once.
+//!
+//! Never: a second start of the same attempt, except as the same answer to the same request.
+
+use prost::Message;
+use stanchion_proto::command::{ActivityTaskToken, Poller, StartActivityTask};
+use stanchion_proto::row::ActivityRow;
+use stanchion_proto::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::history::v1::ActivityTaskScheduledEventAttributes;
+use stanchion_proto::temporal::history::v1::history_event::Attributes;
+use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
+
+use super::{deadlines, is_waiting, task_ref};
+use crate::effects::TaskKind;
+use crate::reply::Reply;
+use crate::run::Run;
+use crate::state::{StateFault, StateResult, Table};
+use crate::time::{duration, timestamp};
+use crate::transaction::{Outcome, Transaction};
+use crate::types::{EventId, RunKey, ShardTime};
+use crate::{keys, pending, read};
+
+/// Who gets the attempt.
+pub(super) struct Worker<'a> {
+    pub identity: &'a str,
+    pub request_id: &'a str,
+}
+
+/// StartActivityTask.
+pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<Reply> {
+    let Some(name) = &command.run else { return Ok(Reply::Stale) };
+    let key = RunKey {
+        namespace_id: tx.namespace_id.to_owned(),
+        workflow_id: name.workflow_id.clone(),
+        run_id: name.run_id.clone(),
+    };
+    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let id = command.scheduled_event_id;
+    let unknown = Poller::default();
+    let poller = command.poller.as_ref().unwrap_or(&unknown);
+    let row = run.activities.get(&id).filter(|row| run.is_open() && row.stamp == command.stamp);
+    let (waits, again) = match row {
+        // The same poller again: the answer to its first request was lost on the way.
+        Some(row) => (
+            is_waiting(row),
+            row.started_at != 0 && !poller.request_id.is_empty() && row.started_request_id == poller.request_id,
+        ),
+        None => (false, false),
+    };
+    if again {
+        let event = scheduled_event(tx, &run, id)?;
+        let task = run.activities.get(&id).map(|row| task_of(tx, &run, id, row, event));
+        tx.release(run);
+        return Ok(task.map_or(Reply::Stale, |task| Reply::ActivityTaskStarted(Box::new(task))));
+    }
+    if !waits {
+        tx.release(run);
+        return Ok(Reply::Stale);
+    }
+    let event = scheduled_event(tx, &run, id)?;
+    let row = run.activities.get(&id).map(|row| task_ref(&run, id, row));
+    if let Some(task) = row {
+        pending::remove(tx, run.slot, TaskKind::Activity, &task, true);
+    }
+    let worker = Worker { identity: &poller.identity, request_id: &poller.request_id };
+    let Some(task) = begin(tx, &mut run, id, &worker, event) else { return Ok(Reply::Stale) };
+    tx.finish(run)?;
+    Ok(Reply::ActivityTaskStarted(Box::new(task)))
+}
+
+/// The attempt that waits goes to the worker. Its pending row, where it has one, is the caller's to remove.
+pub(super) fn begin(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    id: i64,
+    worker: &Worker<'_>,
+    event: ActivityTaskScheduledEventAttributes,
+) -> Option<PollActivityTaskQueueResponse> {
+    let mut row = run.activities.remove(&id)?;
+    deadlines::clear_attempt(tx, run, id, &row);
+    row.started_at = tx.now.0;
+    worker.identity.clone_into(&mut row.worker_identity);
+    worker.request_id.clone_into(&mut row.started_request_id);
+    row.last_heartbeat_at = 0;
+    deadlines::started(tx, run, id, &mut row);
+    let task = task_of(tx, run, id, &row, event);
+    run.activities.insert(id, row);
+    Some(task)
+}
+
+/// The scheduled event, which holds the input: from this command's events, or from the history.
+pub(super) fn scheduled_event(
+    tx: &Transaction<'_>,
+    run: &Run,
+    id: i64,
+) -> StateResult<ActivityTaskScheduledEventAttributes> {
+    let missing = |what: &str| StateFault::Corrupt {
+        table: Table::History,
+        reason: format!("run {}: event {id} {what}", run.key.run_id),
+    };
+    let first = run.activities.get(&id).map_or(0, |row| row.scheduled_batch_event_id);
+    let batch = if !run.batch.is_empty() && id >= run.batch_first {
+        bytes::Bytes::copy_from_slice(&run.batch)
+    } else {
+        let key = keys::run_event(&run.key, EventId(first));
+        tx.get(run.slot, Table::History, &key)?.ok_or_else(|| missing("is not stored"))?
+    };
+    match read::event_of(&batch, EventId(first), EventId(id))?.attributes {
+        Some(Attributes::ActivityTaskScheduledEventAttributes(event)) => Ok(event),
+        _ => Err(missing("does not schedule an activity")),
+    }
+}
+
+/// The task as the worker gets it.
+fn task_of(
+    tx: &Transaction<'_>,
+    run: &Run,
+    id: i64,
+    row: &ActivityRow,
+    event: ActivityTaskScheduledEventAttributes,
+) -> PollActivityTaskQueueResponse {
+    let token = ActivityTaskToken {
+        namespace_id: run.key.namespace_id.clone(),
+        workflow_id: run.key.workflow_id.clone(),
+        run_id: run.key.run_id.clone(),
+        scheduled_event_id: id,
+        attempt: row.attempt,
+        stamp: row.stamp,
+        activity_id: row.activity_id.clone(),
+    };
+    PollActivityTaskQueueResponse {
+        task_token: token.encode_to_vec(),
+        workflow_namespace: tx.namespace.to_owned(),
+        workflow_type: Some(WorkflowType { name: run.row.workflow_type.clone() }),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: run.key.workflow_id.clone(),
+            run_id: run.key.run_id.clone(),
+        }),
+        activity_type: Some(ActivityType { name: row.activity_type.clone() }),
+        activity_id: row.activity_id.clone(),
+        header: event.header,
+        input: event.input,
+        heartbeat_details: row.heartbeat_details.clone(),
+        scheduled_time: Some(timestamp(ShardTime(row.scheduled_at))),
+        current_attempt_scheduled_time: Some(timestamp(ShardTime(row.attempt_scheduled_at))),
+        started_time: Some(timestamp(ShardTime(row.started_at))),
+        attempt: row.attempt,
+        schedule_to_close_timeout: Some(duration(row.schedule_to_close_timeout)),
+        start_to_close_timeout: Some(duration(row.start_to_close_timeout)),
+        heartbeat_timeout: Some(duration(row.heartbeat_timeout)),
+        retry_policy: row.retry_policy.clone(),
+        priority: row.priority.clone(),
+        ..Default::default()
+    }
+}
