@@ -97,12 +97,43 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// A task is no longer waiting. What was offered by the same effects is taken back without a trace: a reader need not mind in which
+    /// order it goes through the vectors.
+    pub fn withdraw(&mut self, kind: TaskKind, task: &TaskRef) {
+        let before = self.offers.len();
+        self.offers.retain(|offer| offer.task != *task);
+        if self.offers.len() == before {
+            self.withdrawn.push((kind, task.clone()));
+        }
+    }
+
+    /// A row of the timer queue was written.
+    pub fn set_timer(&mut self, timer: TimerKey) {
+        self.timers_cleared.retain(|cleared| *cleared != timer);
+        self.timers_set.push(timer);
+    }
+
+    /// A row of the timer queue was deleted. See [`Effects::withdraw`].
+    pub fn clear_timer(&mut self, timer: TimerKey) {
+        let before = self.timers_set.len();
+        self.timers_set.retain(|set| *set != timer);
+        if self.timers_set.len() == before {
+            self.timers_cleared.push(timer);
+        }
+    }
+
     /// Appends what a later command of the same entry asks for.
     pub fn merge(&mut self, later: Effects) {
+        for (kind, task) in &later.withdrawn {
+            self.withdraw(*kind, task);
+        }
+        for timer in later.timers_cleared {
+            self.clear_timer(timer);
+        }
+        for timer in later.timers_set {
+            self.set_timer(timer);
+        }
         self.offers.extend(later.offers);
-        self.withdrawn.extend(later.withdrawn);
-        self.timers_set.extend(later.timers_set);
-        self.timers_cleared.extend(later.timers_cleared);
         self.workflow_task_deadlines.extend(later.workflow_task_deadlines);
         self.changes.extend(later.changes);
         self.hand_overs.extend(later.hand_overs);

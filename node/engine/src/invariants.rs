@@ -1,8 +1,69 @@
 //! What must hold of a run between commands. Checked after every change in builds with debug assertions.
+//!
+//! A violation stops the group: going on would spread it.
+
+use stanchion_proto::row::run_row::WorkflowTask;
 
 use crate::run::Run;
-use crate::state::StateResult;
+use crate::state::{StateFault, StateResult};
 
-pub fn check(_run: &Run) -> StateResult<()> {
+/// Checks the run in builds with debug assertions; elsewhere it costs nothing.
+pub fn check(run: &Run) -> StateResult<()> {
+    if cfg!(debug_assertions) { validate(run) } else { Ok(()) }
+}
+
+/// Checks the run.
+pub fn validate(run: &Run) -> StateResult<()> {
+    let row = &run.row;
+    let holds = |rule: &str, holds: bool| {
+        if holds {
+            return Ok(());
+        }
+        let (id, run_id) = (&run.key.workflow_id, &run.key.run_id);
+        Err(StateFault::Invariant(format!("{rule} (workflow {id}, run {run_id})")))
+    };
+
+    holds("B1: a run has a first event", row.next_event_id > 1)?;
+    holds("B1: the chain over the history has a link for each event", row.history_hash.len() == 32)?;
+    holds("B4: events wait for their ids only while a workflow task is started", {
+        !run.has_buffered() || run.workflow_task_started()
+    })?;
+    holds("B5: a closed run has a closing time and an open one has none", run.is_open() == (row.closed_at == 0))?;
+    holds("B5: a closed run has no task with a worker", run.is_open() || !run.workflow_task_started())?;
+    holds("B6: only a closed run has a successor", row.successor_run_id.is_empty() || !run.is_open())?;
+    holds("F2: a closed run has no timers", run.is_open() || run.timers.is_empty())?;
+    holds("C1: a run that backs off has no workflow task", !row.backing_off || row.workflow_task.is_none())?;
+    holds("C1: fences only grow", task_stamp(row.workflow_task.as_ref()) <= row.next_stamp)?;
+    if let Some(task) = &row.workflow_task {
+        holds("C1: a task's events lie within the history or right behind it", task_ids_fit(task, row.next_event_id))?;
+    }
+    for (scheduled_event_id, _) in run.activities.iter() {
+        holds("B4: a pending activity was scheduled", *scheduled_event_id < row.next_event_id)?;
+    }
+    for (_, timer) in run.timers.iter() {
+        holds("B4: a timer was started", timer.started_event_id < row.next_event_id)?;
+    }
     Ok(())
+}
+
+fn task_stamp(task: Option<&WorkflowTask>) -> u64 {
+    match task {
+        None => 0,
+        Some(WorkflowTask::Scheduled(task)) => task.stamp,
+        Some(WorkflowTask::Started(task)) => task.scheduled.as_ref().map_or(0, |task| task.stamp),
+    }
+}
+
+fn task_ids_fit(task: &WorkflowTask, next_event_id: i64) -> bool {
+    match task {
+        WorkflowTask::Scheduled(task) if task.attempt == 1 => task.scheduled_event_id < next_event_id,
+        WorkflowTask::Scheduled(task) => task.scheduled_event_id <= next_event_id,
+        WorkflowTask::Started(started) => match &started.scheduled {
+            Some(task) if task.attempt == 1 => {
+                task.scheduled_event_id < started.started_event_id && started.started_event_id < next_event_id
+            }
+            Some(task) => task.scheduled_event_id == next_event_id && started.started_event_id == next_event_id + 1,
+            None => false,
+        },
+    }
 }

@@ -30,7 +30,7 @@ pub fn started(tx: &mut Transaction<'_>, offer: &Offer, deadline: ShardTime, wit
     row.start_to_close_deadline = deadline.0;
     tx.put_row(offer.slot, Table::Pending, key(offer.kind, &offer.task), &row);
     if withdraw {
-        tx.effects.withdrawn.push((offer.kind, offer.task.clone()));
+        tx.effects.withdraw(offer.kind, &offer.task);
     }
     tx.effects.workflow_task_deadlines.push(WorkflowTaskDeadline {
         task: offer.task.clone(),
@@ -43,7 +43,7 @@ pub fn started(tx: &mut Transaction<'_>, offer: &Offer, deadline: ShardTime, wit
 pub fn remove(tx: &mut Transaction<'_>, slot: crate::Slot, kind: TaskKind, task: &TaskRef, withdraw: bool) {
     tx.delete(slot, Table::Pending, key(kind, task));
     if withdraw {
-        tx.effects.withdrawn.push((kind, task.clone()));
+        tx.effects.withdraw(kind, task);
     }
 }
 

@@ -13,14 +13,14 @@ use crate::types::{RunKey, ShardTime, Slot};
 pub fn set(tx: &mut Transaction<'_>, slot: Slot, at: ShardTime, row: &TimerQueueRow) {
     let key = key(at, row);
     tx.put_row(slot, Table::TimerQueue, key.clone(), row);
-    tx.effects.timers_set.push(TimerKey { at, slot, key });
+    tx.effects.set_timer(TimerKey { at, slot, key });
 }
 
 /// Deletes the row that [`set`] wrote with the same arguments.
 pub fn clear(tx: &mut Transaction<'_>, slot: Slot, at: ShardTime, row: &TimerQueueRow) {
     let key = key(at, row);
     tx.delete(slot, Table::TimerQueue, key.clone());
-    tx.effects.timers_cleared.push(TimerKey { at, slot, key });
+    tx.effects.clear_timer(TimerKey { at, slot, key });
 }
 
 /// Due time, run, kind, event, guard, time-out type.

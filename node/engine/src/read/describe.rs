@@ -1,8 +1,9 @@
 //! `DescribeWorkflowExecution`, as the real server fills it.
 
+use bytes::Bytes;
 use prost_types::Timestamp;
 use stanchion_proto::row::{RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
-use stanchion_proto::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::common::v1::{Payload, WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
@@ -46,8 +47,8 @@ pub fn describe<R: StateReader>(
                 kind: TaskQueueKind::Normal.into(),
                 ..Default::default()
             }),
-            workflow_execution_timeout: Some(duration(row.execution_timeout)),
-            workflow_run_timeout: Some(duration(row.run_timeout)),
+            workflow_execution_timeout: (row.execution_timeout > 0).then(|| duration(row.execution_timeout)),
+            workflow_run_timeout: (row.run_timeout > 0).then(|| duration(row.run_timeout)),
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),
@@ -62,6 +63,10 @@ pub fn describe<R: StateReader>(
 fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInfo {
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
+    let mut search_attributes = detail.search_attributes.unwrap_or_default();
+    if row.previous_started_event_id > 0 {
+        search_attributes.indexed_fields.insert("BuildIds".to_owned(), build_ids(key, &row));
+    }
     WorkflowExecutionInfo {
         execution: Some(this.clone()),
         r#type: Some(WorkflowType { name: row.workflow_type }),
@@ -71,15 +76,29 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
         history_length: row.next_event_id - 1,
         execution_time: timestamp_if_set(row.execution_at),
         memo: Some(detail.memo.unwrap_or_default()),
-        search_attributes: detail.search_attributes,
-        auto_reset_points: row.reset_points,
+        search_attributes: Some(search_attributes),
+        auto_reset_points: Some(row.reset_points.unwrap_or_default()),
         task_queue: row.task_queue,
         state_transition_count: i64::try_from(row.transitions).unwrap_or(i64::MAX),
         history_size_bytes: i64::try_from(row.history_bytes).unwrap_or(i64::MAX),
         execution_duration: closed.then(|| duration((row.closed_at - row.execution_at).max(0))),
         root_execution: Some(this),
         first_run_id: row.first_execution_run_id,
-        priority: Some(row.priority.unwrap_or_default()),
+        priority: row.priority,
+        ..Default::default()
+    }
+}
+
+/// The search attribute that the real server sets itself: which builds of workers have completed tasks of the run.
+fn build_ids(key: &RunKey, row: &RunRow) -> Payload {
+    let points = row.reset_points.iter().flat_map(|points| &points.points);
+    let own = points.filter(|point| point.run_id == key.run_id && !point.build_id.is_empty());
+    let named: String = own.map(|point| format!(",\"unversioned:{}\"", point.build_id)).collect();
+    Payload {
+        metadata: [("encoding", "json/plain"), ("type", "KeywordList")]
+            .map(|(name, value)| (name.to_owned(), Bytes::from_static(value.as_bytes())))
+            .into(),
+        data: format!("[\"unversioned\"{named}]").into(),
         ..Default::default()
     }
 }

@@ -3,8 +3,10 @@
 use stanchion_proto::row::{CurrentRow, RunRow, run_row};
 use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
+use stanchion_proto::temporal::history::v1::HistoryEvent;
 
 use crate::keys::{self, RunPart};
+use crate::run::workflow_task::transient_events_of;
 use crate::slot::slot_of;
 use crate::state::{StateReader, StateResult, Table};
 use crate::transaction::decode;
@@ -24,6 +26,8 @@ pub struct RunView {
     pub task_queue: String,
     pub sticky: Option<StickyView>,
     pub workflow_task: WorkflowTaskView,
+    /// Scheduled and started events of an attempt that is not stored: readers of the history see them behind the stored ones.
+    pub transient_events: Vec<HistoryEvent>,
     /// Started event of the last completed workflow task; 0 before the first.
     pub last_started_event_id: EventId,
     /// The run that this one's close started, if any.
@@ -96,8 +100,10 @@ pub fn run_view<R: StateReader>(
             WorkflowTaskView::Started { attempt: task.scheduled.as_ref().map_or(1, |s| s.attempt) }
         }
     };
+    let transient_events = row.workflow_task.as_ref().map(|task| transient_events_of(&row, task)).unwrap_or_default();
     Ok(Some(RunView {
         key,
+        transient_events,
         status: row.status,
         next_event_id: EventId(row.next_event_id),
         closed: row.status != WorkflowExecutionStatus::Running as i32,

@@ -138,6 +138,11 @@ impl Run {
         self.row.workflow_task.is_some()
     }
 
+    /// No worker has a task of this run or is to get one. A closed run may still show the task that it closed over.
+    fn is_idle(&self) -> bool {
+        !self.has_workflow_task() || !self.is_open()
+    }
+
     pub fn detail(&self) -> &RunDetailRow {
         &self.detail
     }
@@ -252,7 +257,7 @@ impl Run {
 
     fn emit_change(&self, tx: &mut Transaction<'_>) {
         let closed = !self.is_open();
-        let idle = !self.has_workflow_task();
+        let idle = self.is_idle();
         if self.before.exists && self.before.next_event_id == self.row.next_event_id && self.before.idle == idle {
             return;
         }
@@ -271,7 +276,7 @@ impl Run {
             next_event_id: self.row.next_event_id,
             status: self.row.status,
             request_ids: self.row.request_ids.len(),
-            idle: !self.has_workflow_task(),
+            idle: self.is_idle(),
         };
     }
 }

@@ -261,19 +261,14 @@ fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &st
         task_queue: run.row.task_queue.clone(),
         sticky: !task.sticky_task_queue.is_empty() && polled_queue == task.sticky_task_queue,
         next_event_id: run.next_event_id(),
-        transient_events: transient_events(run, &WorkflowTask::Started(started.clone())),
+        transient_events: transient_events_of(&run.row, &WorkflowTask::Started(started.clone())),
         scheduled_at: ShardTime(task.scheduled_at),
         started_at: ShardTime(started.started_at),
     }
 }
 
 /// The events of an attempt that is not stored, as readers of the history see them behind the stored ones. None if the attempt is
-/// stored, or other events have taken the ids.
-pub fn transient_events(run: &Run, task: &WorkflowTask) -> Vec<HistoryEvent> {
-    transient_events_of(&run.row, task)
-}
-
-/// As [`transient_events`], from a run's row alone.
+/// stored, other events have taken the ids, or the run has closed.
 pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTask) -> Vec<HistoryEvent> {
     let (scheduled, started) = match task {
         WorkflowTask::Scheduled(scheduled) => (scheduled, None),
@@ -282,7 +277,7 @@ pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTa
             None => return Vec::new(),
         },
     };
-    if scheduled.attempt <= 1 || scheduled.scheduled_event_id != row.next_event_id {
+    if scheduled.attempt <= 1 || scheduled.scheduled_event_id != row.next_event_id || row.closed_at != 0 {
         return Vec::new();
     }
     let mut shown = vec![events::transient(

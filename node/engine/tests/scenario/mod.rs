@@ -32,8 +32,6 @@ use stanchion_proto::temporal::workflowservice::v1::{
     TerminateWorkflowExecutionRequest,
 };
 
-pub use show::event;
-
 mod show;
 
 pub const NAMESPACE: &str = "ns";

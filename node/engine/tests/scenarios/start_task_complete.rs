@@ -1,9 +1,8 @@
 //! The shortest life of a run, and its variants: reserved pollers, eager start.
 
-mod scenario;
-
 use expect_test::expect;
-use scenario::*;
+
+use crate::scenario::*;
 
 #[test]
 fn one_task_completes_the_run() {

@@ -1,0 +1,103 @@
+//! A command that breaks a rule undoes its whole completion and fails the workflow task.
+
+use expect_test::expect;
+
+use crate::scenario::*;
+
+#[test]
+fn nothing_of_the_completion_is_left() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    expect!["InvalidArgument: BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand."]
+        .assert_eq(&w.complete(vec![marker("kept?"), marker("")]));
+    expect![[r#"
+        offer workflow 5 attempt 2 on tq
+        run-1 next event 5
+    "#]]
+    .assert_eq(&w.effects());
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadRecordMarkerAttributes failure="BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand." identity=worker
+    "#]].assert_eq(&w.history());
+}
+
+#[test]
+fn the_same_again_is_left_to_the_time_out() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    w.complete(vec![marker("")]);
+    w.poll();
+    expect!["InvalidArgument: BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand."]
+        .assert_eq(&w.complete(vec![marker("")]));
+    expect![[r#"
+
+    "#]]
+    .assert_eq(&w.effects());
+    w.pass(10);
+    expect!["stale; done"].assert_eq(&w.fire_deadlines());
+    expect!["task 6 attempt 3"].assert_eq(&w.poll());
+    w.complete(vec![complete_workflow("bye")]);
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadRecordMarkerAttributes failure="BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand." identity=worker
+        5 WorkflowTaskScheduled queue=tq attempt=3
+        6 WorkflowTaskStarted scheduled=5
+        7 WorkflowTaskCompleted scheduled=5 started=6
+        8 WorkflowExecutionCompleted result=bye
+    "#]].assert_eq(&w.history());
+}
+
+#[test]
+fn commands_behind_a_closing_one_are_refused_without_a_trace() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    expect!["InvalidArgument: invalid command sequence: [CompleteWorkflowExecution, RecordMarker], command CompleteWorkflowExecution must be the last command."].assert_eq(&w.complete(vec![complete_workflow("bye"), marker("m")]));
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+    "#]]
+    .assert_eq(&w.history());
+}
+
+#[test]
+fn an_unsupported_command_is_named() {
+    use stanchion_proto::temporal::enums::v1::CommandType;
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    let child = stanchion_proto::temporal::command::v1::Command {
+        command_type: CommandType::StartChildWorkflowExecution as i32,
+        ..Default::default()
+    };
+    expect!["InvalidArgument: BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommand is not supported by this release."].assert_eq(&w.complete(vec![child]));
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadStartChildExecutionAttributes failure="BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommand is not supported by this release." identity=worker
+    "#]].assert_eq(&w.history());
+}
+
+#[test]
+fn an_oversized_result_ends_the_run() {
+    let mut w = World::new();
+    w.bounds = Some(stanchion_proto::command::Bounds { payload_bytes_max: 10, ..Default::default() });
+    w.start();
+    w.poll();
+    expect!["InvalidArgument: BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit."].assert_eq(&w.complete(vec![complete_workflow("more than ten bytes")]));
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadScheduleActivityAttributes failure="BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit." identity=worker
+        5 WorkflowExecutionTerminated reason="BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit." identity=history-service
+    "#]].assert_eq(&w.history());
+}

@@ -1,0 +1,19 @@
+//! Engine scenarios: commands in, events and effects out. They are the documentation of the semantics; each file is one behaviour.
+//!
+//! After a change that is meant: `UPDATE_EXPECT=1 cargo test -p stanchion-engine --test scenarios`.
+
+#[path = "../scenario/mod.rs"]
+mod scenario;
+
+mod bad_command_fails_the_task;
+mod bounds_end_the_run;
+mod cancel_and_terminate;
+mod continue_as_new_and_retry;
+mod id_policies_decide_about_starts;
+mod signal_while_task_started_is_buffered;
+mod signals_once_per_request;
+mod start_task_complete;
+mod sticky_queue_and_its_fallback;
+mod task_attempts_leave_no_events;
+mod time_limits_of_runs_and_tasks;
+mod upserts_and_markers;
