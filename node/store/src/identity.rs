@@ -1,0 +1,167 @@
+//! Whose data folder this is: a lock against a second process, and a file that names format, incarnation, cluster and node.
+//!
+//! The incarnation is drawn when the folder is made. A node that lost its disk comes back with another one, and its peers can tell:
+//! a wiped node must never vote under its old id.
+//!
+//! Never: opens a folder of another cluster or node; changes a cluster or node id once adopted. Called by [`crate::Store::open`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+use crate::options::StoreOptions;
+
+/// The version of everything in the folder.
+const FORMAT: u32 = 1;
+const FILE: &str = "identity";
+
+/// Who wrote a data folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// None until [`crate::Store::adopt`].
+    pub cluster_id: Option<String>,
+    /// None until [`crate::Store::adopt`].
+    pub node_id: Option<u64>,
+    /// Drawn when the folder was made.
+    pub incarnation: String,
+}
+
+impl Identity {
+    fn new() -> Self {
+        Self { cluster_id: None, node_id: None, incarnation: uuid::Uuid::new_v4().to_string() }
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!("format = {FORMAT}\nincarnation = {}\n", self.incarnation);
+        if let Some(cluster_id) = &self.cluster_id {
+            text += &format!("cluster_id = {cluster_id}\n");
+        }
+        if let Some(node_id) = self.node_id {
+            text += &format!("node_id = {node_id}\n");
+        }
+        text
+    }
+
+    fn decode(dir: &Path, text: &str) -> Result<Self, StoreError> {
+        let corrupt = |reason: String| StoreError::corrupt(dir.join(FILE).display(), reason);
+        let mut fields = BTreeMap::new();
+        for line in text.lines() {
+            let (name, value) = line.split_once(" = ").ok_or_else(|| corrupt(format!("line `{line}`")))?;
+            fields.insert(name, value);
+        }
+        let format = fields.get("format").ok_or_else(|| corrupt("no format".into()))?;
+        if *format != FORMAT.to_string() {
+            return Err(StoreError::OtherFormat { dir: dir.to_owned(), found: (*format).to_owned(), readable: FORMAT });
+        }
+        let node_id = fields.get("node_id").map(|id| id.parse().map_err(|_| corrupt(format!("node_id `{id}`"))));
+        Ok(Self {
+            cluster_id: fields.get("cluster_id").map(|id| (*id).to_owned()),
+            node_id: node_id.transpose()?,
+            incarnation: (*fields.get("incarnation").ok_or_else(|| corrupt("no incarnation".into()))?).to_owned(),
+        })
+    }
+}
+
+/// The folder, locked for as long as any part of the store lives.
+pub(crate) struct DataDir {
+    pub path: PathBuf,
+    ephemeral: bool,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder if need be, locks it, and reads or draws its identity.
+    pub fn open(options: &StoreOptions) -> Result<(Self, Identity), StoreError> {
+        let path = match options.ephemeral {
+            true => std::env::temp_dir().join(format!("stanchion-{}", uuid::Uuid::new_v4())),
+            false => options.dir.clone(),
+        };
+        fs::create_dir_all(&path).map_err(|e| StoreError::io(path.display(), e))?;
+        let lock = lock(&path)?;
+        let dir = Self { path, ephemeral: options.ephemeral, _lock: lock };
+        let identity = match fs::read_to_string(dir.path.join(FILE)) {
+            Ok(text) => Identity::decode(&dir.path, &text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => dir.found()?,
+            Err(e) => return Err(StoreError::io(dir.path.join(FILE).display(), e)),
+        };
+        Ok((dir, identity))
+    }
+
+    /// A new folder. One with data but without an identity is not new: it lost a file, and must not pass for an empty disk.
+    fn found(&self) -> Result<Identity, StoreError> {
+        if self.path.join("log").exists() || self.path.join("state").exists() {
+            return Err(StoreError::corrupt(self.path.display(), "it holds data, but its file `identity` is missing"));
+        }
+        let identity = Identity::new();
+        self.save(&identity)?;
+        Ok(identity)
+    }
+
+    /// Replaces the identity file: wholly, or not at all.
+    pub fn save(&self, identity: &Identity) -> Result<(), StoreError> {
+        let (file, staged) = (self.path.join(FILE), self.path.join("identity.new"));
+        let write = || {
+            let mut out = File::create(&staged)?;
+            out.write_all(identity.encode().as_bytes())?;
+            out.sync_all()?;
+            fs::rename(&staged, &file)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|e| StoreError::io(file.display(), e))
+    }
+
+    /// Adopts what the configuration says, or says what differs.
+    pub fn adopt(&self, identity: &Identity, cluster_id: &str, node_id: u64) -> Result<Identity, StoreError> {
+        if cluster_id.is_empty() || cluster_id.contains(['\n', '\r']) {
+            return Err(StoreError::Misuse(format!("`{cluster_id}` cannot be a cluster id")));
+        }
+        if let Some(found) = identity.cluster_id.as_ref().filter(|found| *found != cluster_id) {
+            return Err(StoreError::OtherCluster {
+                dir: self.path.clone(),
+                found: found.clone(),
+                wanted: cluster_id.to_owned(),
+            });
+        }
+        if let Some(found) = identity.node_id.filter(|found| *found != node_id) {
+            return Err(StoreError::OtherNode { dir: self.path.clone(), found, wanted: node_id });
+        }
+        let adopted = Identity {
+            cluster_id: Some(cluster_id.to_owned()),
+            node_id: Some(node_id),
+            incarnation: identity.incarnation.clone(),
+        };
+        if adopted != *identity {
+            self.save(&adopted)?;
+        }
+        Ok(adopted)
+    }
+
+    /// Forgets an ephemeral store. Files that are still open live on until they are closed.
+    pub fn remove_if_ephemeral(&self) {
+        if self.ephemeral
+            && let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.path.display(), %error, "could not remove the ephemeral data folder");
+        }
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        self.remove_if_ephemeral();
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("LOCK");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| StoreError::io(path.display(), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(StoreError::io(path.display(), e)),
+    }
+}

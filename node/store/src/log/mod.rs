@@ -1,0 +1,125 @@
+//! The replicated log of all groups of a node, in one RocksDB instance, behind one writer.
+//!
+//! Called by `replica`, which hands openraft a [`GroupLog`] for each group.
+
+mod cache;
+mod codec;
+mod group;
+mod keeper;
+mod recover;
+mod synced;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use stanchion_engine::GroupId;
+
+pub use group::GroupLog;
+pub use writer::Done;
+
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::fatal::Fatal;
+use crate::options::StoreOptions;
+
+/// One entry. The store looks at neither part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogEntry {
+    pub index: u64,
+    /// Encoded log id and kind.
+    pub head: Bytes,
+    pub payload: Bytes,
+}
+
+impl LogEntry {
+    /// Bytes of head and payload.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+}
+
+/// What all groups' logs share.
+pub(crate) struct LogShared {
+    queue: Arc<writer::Queue>,
+    db: Arc<Db>,
+    fatal: Arc<Fatal>,
+    entry_cache_bytes: usize,
+}
+
+/// The log instance with its writer thread.
+pub(crate) struct Log {
+    shared: Arc<LogShared>,
+    groups: Mutex<BTreeMap<GroupId, Arc<GroupLog>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Log {
+    /// Reads what each group's log holds, checks that nothing synced is missing, and starts the writer.
+    pub fn open(
+        db: Arc<Db>,
+        fatal: Arc<Fatal>,
+        options: &StoreOptions,
+        dir: &std::path::Path,
+    ) -> Result<Self, StoreError> {
+        let (mark, synced) =
+            synced::SyncedMark::open(dir).map_err(|e| StoreError::io(dir.join("log.synced").display(), e))?;
+        let found = db.rocks.latest_sequence_number();
+        if let Some(synced) = synced.filter(|synced| *synced > found) {
+            return Err(StoreError::corrupt(
+                db.path().display(),
+                format!(
+                    "the log ends at sequence number {found}, but was synced up to {synced}: acknowledged entries are lost"
+                ),
+            ));
+        }
+        let queue = Arc::new(writer::Queue::new());
+        let shared = Arc::new(LogShared {
+            queue: queue.clone(),
+            db: db.clone(),
+            fatal: fatal.clone(),
+            entry_cache_bytes: options.entry_cache_bytes_per_group,
+        });
+        let groups = recover::groups(&shared)?;
+        let writer = writer::Writer { queue, db, fatal, options: options.clone(), mark, scratch: Vec::new() };
+        let thread = std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|e| StoreError::io("log writer thread", e))?;
+        Ok(Self { shared, groups: Mutex::new(groups), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The group's log; an empty one if it has none yet.
+    pub fn group(&self, group: GroupId) -> Arc<GroupLog> {
+        let mut groups = self.groups.lock();
+        groups.entry(group).or_insert_with(|| Arc::new(GroupLog::empty(group, self.shared.clone()))).clone()
+    }
+
+    /// Groups that the log knows of.
+    pub fn groups(&self) -> Vec<Arc<GroupLog>> {
+        self.groups.lock().values().cloned().collect()
+    }
+
+    /// Writes what is queued and ends the writer.
+    pub fn close(&self) {
+        for group in self.groups() {
+            group.flush_committed();
+        }
+        self.shared.queue.close();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            self.shared.fatal.raise(&StoreError::Misuse("the log's writer thread panicked".into()));
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

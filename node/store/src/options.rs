@@ -1,0 +1,95 @@
+//! How a store is opened: its folder, its bounds of memory, and what tests may break.
+//!
+//! Called by the server's configuration (through `replica`) and by tests.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::fatal::FatalHook;
+
+const MIB: usize = 1024 * 1024;
+
+/// Where a test may make the disk fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultPoint {
+    /// A batch of the log is about to be written and synced.
+    LogWrite,
+    /// A batch of applied rows is about to be written.
+    StateWrite,
+    /// A checkpoint is about to flush.
+    Checkpoint,
+}
+
+/// Asked before each write; an error stands for the disk's.
+pub type Faults = Arc<dyn Fn(FaultPoint) -> io::Result<()> + Send + Sync>;
+
+/// See the module. Sizes are in bytes.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Made if absent. Ignored by an ephemeral store, which makes a folder of its own under the system's temporary one.
+    pub dir: PathBuf,
+    /// Whether an acknowledged append is on the disk and not only with the operating system. False only where data may be lost.
+    pub sync: bool,
+    /// Nothing is kept: the folder is removed at shutdown, and nothing is synced.
+    pub ephemeral: bool,
+    /// Uncompressed blocks of both instances, with their indexes and filters.
+    pub block_cache_bytes: usize,
+    /// Rows of the state not yet flushed.
+    pub state_memtables_bytes: usize,
+    /// Entries of the log not yet flushed into files.
+    pub log_memtables_bytes: usize,
+    /// Log entries of a group kept in memory beyond those not yet durable.
+    pub entry_cache_bytes_per_group: usize,
+    /// Decoded runs of a group kept in memory.
+    pub run_cache_bytes_per_group: usize,
+    /// Called once when the disk fails or corrupt data is met. Without one the store stops and says so in the log only.
+    pub fatal: Option<FatalHook>,
+    /// For tests.
+    pub faults: Option<Faults>,
+}
+
+impl StoreOptions {
+    /// A synced store in `dir` with the default bounds.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            sync: true,
+            ephemeral: false,
+            block_cache_bytes: 64 * MIB,
+            state_memtables_bytes: 64 * MIB,
+            log_memtables_bytes: 32 * MIB,
+            entry_cache_bytes_per_group: 4 * MIB,
+            run_cache_bytes_per_group: 32 * MIB,
+            fatal: None,
+            faults: None,
+        }
+    }
+
+    /// A store that nothing outlives.
+    pub fn ephemeral() -> Self {
+        Self { sync: false, ephemeral: true, ..Self::new(PathBuf::new()) }
+    }
+
+    pub(crate) fn fault(&self, point: FaultPoint) -> io::Result<()> {
+        match &self.faults {
+            Some(faults) => faults(point),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("dir", &self.dir)
+            .field("sync", &self.sync)
+            .field("ephemeral", &self.ephemeral)
+            .field("block_cache_bytes", &self.block_cache_bytes)
+            .field("state_memtables_bytes", &self.state_memtables_bytes)
+            .field("log_memtables_bytes", &self.log_memtables_bytes)
+            .field("entry_cache_bytes_per_group", &self.entry_cache_bytes_per_group)
+            .field("run_cache_bytes_per_group", &self.run_cache_bytes_per_group)
+            .finish_non_exhaustive()
+    }
+}
