@@ -104,6 +104,8 @@ pub struct Transaction<'a> {
     pub effects: Effects,
     reservations: Vec<&'a Reservation>,
     writes: Vec<Write>,
+    /// Boxed as the cache keeps them: a run is large, and only its pointer goes to and fro.
+    #[allow(clippy::vec_box)]
     finished: Vec<Box<Run>>,
 }
 

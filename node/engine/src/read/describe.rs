@@ -132,7 +132,6 @@ fn pending_workflow_task(row: &RunRow) -> Option<PendingWorkflowTaskInfo> {
         original_scheduled_time: timestamp_if_set(task.original_scheduled_at),
         started_time: timestamp_if_set(started_at),
         attempt: task.attempt,
-        ..Default::default()
     };
     match row.workflow_task.as_ref()? {
         run_row::WorkflowTask::Scheduled(task) => Some(of(task, PendingWorkflowTaskState::Scheduled, 0)),

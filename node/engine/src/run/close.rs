@@ -238,10 +238,7 @@ pub(super) fn continue_as_new(
     run.row.successor_run_id.clone_from(&run_id);
     closed(tx, run, WorkflowExecutionStatus::ContinuedAsNew);
 
-    let mut retry_policy = asked.retry_policy.clone();
-    if let Some(policy) = &mut retry_policy {
-        start::fill_retry_policy(policy);
-    }
+    let retry_policy = asked.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy)));
     let initiator = match asked.initiator() {
         ContinueAsNewInitiator::Unspecified => ContinueAsNewInitiator::Workflow,
         own => own,

@@ -168,36 +168,36 @@ pub(super) fn transient(now: ShardTime, id: EventId, attributes: Attributes) -> 
 /// Events that do not come from the workflow's own commands, nor from the life of the run and its workflow tasks.
 fn may_wait(attributes: &Attributes) -> bool {
     use Attributes::*;
-    match attributes {
+    !matches!(
+        attributes,
         WorkflowExecutionStartedEventAttributes(_)
-        | WorkflowExecutionCompletedEventAttributes(_)
-        | WorkflowExecutionFailedEventAttributes(_)
-        | WorkflowExecutionTimedOutEventAttributes(_)
-        | WorkflowExecutionTerminatedEventAttributes(_)
-        | WorkflowExecutionContinuedAsNewEventAttributes(_)
-        | WorkflowExecutionCanceledEventAttributes(_)
-        | WorkflowTaskScheduledEventAttributes(_)
-        | WorkflowTaskStartedEventAttributes(_)
-        | WorkflowTaskCompletedEventAttributes(_)
-        | WorkflowTaskFailedEventAttributes(_)
-        | WorkflowTaskTimedOutEventAttributes(_)
-        | ActivityTaskScheduledEventAttributes(_)
-        | ActivityTaskCancelRequestedEventAttributes(_)
-        | TimerStartedEventAttributes(_)
-        | TimerCanceledEventAttributes(_)
-        | MarkerRecordedEventAttributes(_)
-        | StartChildWorkflowExecutionInitiatedEventAttributes(_)
-        | RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(_)
-        | SignalExternalWorkflowExecutionInitiatedEventAttributes(_)
-        | UpsertWorkflowSearchAttributesEventAttributes(_)
-        | WorkflowPropertiesModifiedEventAttributes(_)
-        | NexusOperationScheduledEventAttributes(_)
-        | NexusOperationCancelRequestedEventAttributes(_)
-        | WorkflowExecutionUpdateAcceptedEventAttributes(_)
-        | WorkflowExecutionUpdateCompletedEventAttributes(_)
-        | WorkflowExecutionUpdateRejectedEventAttributes(_) => false,
-        _ => true,
-    }
+            | WorkflowExecutionCompletedEventAttributes(_)
+            | WorkflowExecutionFailedEventAttributes(_)
+            | WorkflowExecutionTimedOutEventAttributes(_)
+            | WorkflowExecutionTerminatedEventAttributes(_)
+            | WorkflowExecutionContinuedAsNewEventAttributes(_)
+            | WorkflowExecutionCanceledEventAttributes(_)
+            | WorkflowTaskScheduledEventAttributes(_)
+            | WorkflowTaskStartedEventAttributes(_)
+            | WorkflowTaskCompletedEventAttributes(_)
+            | WorkflowTaskFailedEventAttributes(_)
+            | WorkflowTaskTimedOutEventAttributes(_)
+            | ActivityTaskScheduledEventAttributes(_)
+            | ActivityTaskCancelRequestedEventAttributes(_)
+            | TimerStartedEventAttributes(_)
+            | TimerCanceledEventAttributes(_)
+            | MarkerRecordedEventAttributes(_)
+            | StartChildWorkflowExecutionInitiatedEventAttributes(_)
+            | RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(_)
+            | SignalExternalWorkflowExecutionInitiatedEventAttributes(_)
+            | UpsertWorkflowSearchAttributesEventAttributes(_)
+            | WorkflowPropertiesModifiedEventAttributes(_)
+            | NexusOperationScheduledEventAttributes(_)
+            | NexusOperationCancelRequestedEventAttributes(_)
+            | WorkflowExecutionUpdateAcceptedEventAttributes(_)
+            | WorkflowExecutionUpdateCompletedEventAttributes(_)
+            | WorkflowExecutionUpdateRejectedEventAttributes(_)
+    )
 }
 
 /// Results, which the real server puts behind other buffered events.

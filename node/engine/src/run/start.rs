@@ -8,7 +8,7 @@ use stanchion_proto::command::StartWorkflow;
 use stanchion_proto::row::{CurrentRow, RequestIdRow, RunDetailRow, RunRow, TimerQueueRow, timer_queue_row};
 use stanchion_proto::temporal::common::v1::link::WorkflowEvent;
 use stanchion_proto::temporal::common::v1::link::workflow_event::{EventReference, Reference, RequestIdReference};
-use stanchion_proto::temporal::common::v1::{Link, RetryPolicy, link};
+use stanchion_proto::temporal::common::v1::{Link, link};
 use stanchion_proto::temporal::enums::v1::{
     EventType, TaskQueueKind, WorkflowExecutionStatus, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
 };
@@ -22,7 +22,7 @@ use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{RunKey, ShardTime};
-use crate::{lookup, timer_queue};
+use crate::{lookup, retry, timer_queue, validate};
 
 /// Time-out of a workflow task when the start names none, and the longest that a start may name.
 const TASK_TIMEOUT: i64 = 10 * SECOND;
@@ -301,9 +301,7 @@ pub(super) fn check(request: &StartWorkflowExecutionRequest) -> Result<(), Rejec
             return Err(Rejection::invalid(format!("An invalid {name} is set on request. cause: negative duration")));
         }
     }
-    if let Some(policy) = &request.retry_policy {
-        check_retry_policy(policy).map_err(Rejection::invalid)?;
-    }
+    validate::retry_policy::check(request.retry_policy.as_ref()).map_err(Rejection::invalid)?;
     let unsupported = [
         (!request.cron_schedule.is_empty(), "cron schedules"),
         (!request.completion_callbacks.is_empty(), "completion callbacks"),
@@ -318,44 +316,6 @@ pub(super) fn check(request: &StartWorkflowExecutionRequest) -> Result<(), Rejec
     }
 }
 
-/// The rules of a retry policy, with the real server's words.
-pub fn check_retry_policy(policy: &RetryPolicy) -> Result<(), String> {
-    let (initial, maximum) = (nanos(policy.initial_interval.as_ref()), nanos(policy.maximum_interval.as_ref()));
-    if policy.maximum_attempts == 1 {
-        return Ok(());
-    }
-    if initial < 0 {
-        return Err("invalid InitialInterval set on retry policy: negative duration".to_owned());
-    }
-    if policy.backoff_coefficient != 0.0 && policy.backoff_coefficient < 1.0 {
-        return Err("BackoffCoefficient cannot be less than 1 on retry policy.".to_owned());
-    }
-    if maximum < 0 {
-        return Err("invalid MaximumInterval set on retry policy: negative duration".to_owned());
-    }
-    if maximum > 0 && maximum < initial {
-        return Err("MaximumInterval cannot be less than InitialInterval on retry policy.".to_owned());
-    }
-    if policy.maximum_attempts < 0 {
-        return Err("MaximumAttempts cannot be negative on retry policy.".to_owned());
-    }
-    Ok(())
-}
-
-/// Fills in what a retry policy leaves open.
-pub fn fill_retry_policy(policy: &mut RetryPolicy) {
-    if nanos(policy.initial_interval.as_ref()) == 0 {
-        policy.initial_interval = Some(duration(SECOND));
-    }
-    if nanos(policy.maximum_interval.as_ref()) == 0 {
-        let initial = nanos(policy.initial_interval.as_ref());
-        policy.maximum_interval = Some(duration(initial.saturating_mul(100)));
-    }
-    if policy.backoff_coefficient == 0.0 {
-        policy.backoff_coefficient = 2.0;
-    }
-}
-
 // Beginning a run ------------------------------------------------------------------------------------------------------
 
 /// The first event that a start request asks for.
@@ -365,10 +325,7 @@ pub(super) fn by_request(
     run_id: String,
     eager: bool,
 ) -> Beginning {
-    let mut retry_policy = request.retry_policy.clone();
-    if let Some(policy) = &mut retry_policy {
-        fill_retry_policy(policy);
-    }
+    let retry_policy = request.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy)));
     let backoff = nanos(request.workflow_start_delay.as_ref());
     let execution_timeout = nanos(request.workflow_execution_timeout.as_ref());
     let run_timeout = capped(nanos(request.workflow_run_timeout.as_ref()), execution_timeout);

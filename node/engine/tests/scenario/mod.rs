@@ -41,6 +41,8 @@ pub const QUEUE: &str = "tq";
 /// See the module.
 pub struct World {
     pub state: MemoryState,
+    /// A replica that keeps no decoded run: every command finds it cold, and it must end with the same bytes.
+    cold: MemoryState,
     /// Nanoseconds; starts at a round number of seconds.
     pub now: i64,
     pub bounds: Option<Bounds>,
@@ -64,6 +66,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             state: MemoryState::default(),
+            cold: MemoryState::new(0),
             now: T0,
             bounds: None,
             reservations: Vec::new(),
@@ -97,6 +100,9 @@ impl World {
         };
         let at = Position { group: GroupId(1), index: self.commands, offset: 0 };
         let (reply, effects) = apply(&mut self.state, &command, at, Features::default()).expect("no fault");
+        let cold = apply(&mut self.cold, &command, at, Features::default()).expect("no fault");
+        assert_eq!((&reply, &effects), (&cold.0, &cold.1), "a replica with a cold cache decides otherwise");
+        assert_eq!(self.state.hash(), self.cold.hash(), "a replica with a cold cache has other rows");
         for (_, task) in &effects.withdrawn {
             self.offers.retain(|offer| offer.task != *task);
         }

@@ -168,6 +168,9 @@ pub fn effects(effects: &Effects, now: i64) -> String {
         let idle = if change.idle { " idle" } else { "" };
         lines.push(format!("{} next event {}{closed}{idle}", change.run.run_id, change.next_event_id.0));
     }
+    if lines.is_empty() {
+        return "nothing".into();
+    }
     lines.join("\n") + "\n"
 }
 

@@ -33,10 +33,7 @@ fn the_same_again_is_left_to_the_time_out() {
     w.poll();
     expect!["InvalidArgument: BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand."]
         .assert_eq(&w.complete(vec![marker("")]));
-    expect![[r#"
-
-    "#]]
-    .assert_eq(&w.effects());
+    expect!["nothing"].assert_eq(&w.effects());
     w.pass(10);
     expect!["stale; done"].assert_eq(&w.fire_deadlines());
     expect!["task 6 attempt 3"].assert_eq(&w.poll());

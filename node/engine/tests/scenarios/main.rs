@@ -2,6 +2,8 @@
 //!
 //! After a change that is meant: `UPDATE_EXPECT=1 cargo test -p stanchion-engine --test scenarios`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../scenario/mod.rs"]
 mod scenario;
 
