@@ -32,6 +32,9 @@ use stanchion_proto::temporal::workflowservice::v1::{
     TerminateWorkflowExecutionRequest,
 };
 
+pub use activity::*;
+
+mod activity;
 mod show;
 
 pub const NAMESPACE: &str = "ns";
@@ -51,6 +54,8 @@ pub struct World {
     /// Of the last command.
     pub effects: Effects,
     commands: u64,
+    /// Every command so far, in order.
+    pub log: Vec<Command>,
     /// The workflow task that the worker holds.
     pub task: Option<WorkflowTaskStart>,
     /// Tasks on offer, in order.
@@ -72,6 +77,7 @@ impl World {
             reservations: Vec::new(),
             effects: Effects::default(),
             commands: 0,
+            log: Vec::new(),
             task: None,
             offers: Vec::new(),
             timers: Vec::new(),
@@ -103,6 +109,7 @@ impl World {
         let cold = apply(&mut self.cold, &command, at, Features::default()).expect("no fault");
         assert_eq!((&reply, &effects), (&cold.0, &cold.1), "a replica with a cold cache decides otherwise");
         assert_eq!(self.state.hash(), self.cold.hash(), "a replica with a cold cache has other rows");
+        self.log.push(command);
         for (_, task) in &effects.withdrawn {
             self.offers.retain(|offer| offer.task != *task);
         }
@@ -305,8 +312,9 @@ impl World {
 
     /// Fires the rows of the timer queue that are due.
     pub fn fire_timers(&mut self) -> String {
-        let (due, later): (Vec<_>, Vec<_>) =
+        let (mut due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.timers).into_iter().partition(|timer| timer.at.0 <= self.now);
+        due.sort();
         self.timers = later;
         let keys = due
             .iter()

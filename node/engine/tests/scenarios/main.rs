@@ -7,6 +7,7 @@
 #[path = "../scenario/mod.rs"]
 mod scenario;
 
+mod activities_attempt_by_attempt;
 mod bad_command_fails_the_task;
 mod bounds_end_the_run;
 mod cancel_and_terminate;
@@ -18,4 +19,5 @@ mod start_task_complete;
 mod sticky_queue_and_its_fallback;
 mod task_attempts_leave_no_events;
 mod time_limits_of_runs_and_tasks;
+mod timers_fire_or_are_taken_back;
 mod upserts_and_markers;
