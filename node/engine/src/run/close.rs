@@ -12,7 +12,7 @@
 use stanchion_proto::command::TerminateWorkflow;
 use stanchion_proto::temporal::command::v1::{
     CancelWorkflowExecutionCommandAttributes, CompleteWorkflowExecutionCommandAttributes,
-    FailWorkflowExecutionCommandAttributes,
+    ContinueAsNewWorkflowExecutionCommandAttributes, FailWorkflowExecutionCommandAttributes,
 };
 use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{ContinueAsNewInitiator, RetryState, TimeoutType, WorkflowExecutionStatus};
@@ -232,7 +232,8 @@ pub(super) fn continue_as_new(
         header: asked.header.clone(),
         memo: asked.memo.clone(),
         search_attributes: asked.search_attributes.clone(),
-        ..failed_with(asked.failure.clone())
+        initial_versioning_behavior: asked.initial_versioning_behavior,
+        ..deprecated_part(asked)
     };
     run.record_with(tx.now, Attributes::WorkflowExecutionContinuedAsNewEventAttributes(event), extra);
     run.row.successor_run_id.clone_from(&run_id);
@@ -279,8 +280,14 @@ pub(super) fn continue_as_new(
 }
 
 #[allow(deprecated)]
-fn failed_with(failure: Option<Failure>) -> WorkflowExecutionContinuedAsNewEventAttributes {
-    WorkflowExecutionContinuedAsNewEventAttributes { failure, ..Default::default() }
+fn deprecated_part(
+    asked: &ContinueAsNewWorkflowExecutionCommandAttributes,
+) -> WorkflowExecutionContinuedAsNewEventAttributes {
+    WorkflowExecutionContinuedAsNewEventAttributes {
+        failure: asked.failure.clone(),
+        inherit_build_id: asked.inherit_build_id,
+        ..Default::default()
+    }
 }
 
 /// The asked back-off, or what is left of the least interval between two runs of a chain.

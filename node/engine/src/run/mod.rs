@@ -35,6 +35,9 @@ pub mod workflow_task;
 pub use events::Extra;
 pub use tracked::Tracked;
 
+/// More events than this do not wait for a workflow task to end: it is failed, and they get their ids.
+const BUFFERED_EVENTS_MAX: usize = 100;
+
 /// Rows read in one go while a run is loaded.
 const LOAD_CHUNK: usize = 1024;
 
@@ -169,6 +172,9 @@ impl Run {
         if !self.is_open() {
             return;
         }
+        if self.buffered.len() > BUFFERED_EVENTS_MAX {
+            workflow_task::fail_overtaken(tx, self);
+        }
         let events = u64::try_from(self.row.next_event_id - 1).unwrap_or(0);
         if self.row.history_bytes > tx.bounds.history_bytes_max {
             close::terminate_over_bound(tx, self, "Workflow history size exceeds limit.");
@@ -180,13 +186,13 @@ impl Run {
     /// Rough size in memory, for the cache's bound.
     pub fn memory_bytes(&self) -> usize {
         let names = self.key.namespace_id.len() + self.key.workflow_id.len() + self.key.run_id.len();
-        let activities: usize = self.activities.iter().map(|(_, row)| 256 + row.encoded_len()).sum();
         let buffered: usize = self.buffered.iter().map(|event| 256 + event.encoded_len()).sum();
         1024 + 2 * names
             + self.row.encoded_len()
             + self.detail.encoded_len()
-            + activities
             + buffered
+            + self.activities.bytes()
+            + 512 * self.activities.len()
             + 128 * self.timers.len()
     }
 

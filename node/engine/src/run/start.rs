@@ -56,7 +56,9 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflow) -> Outcome<Reply
             }
             let mut run = begin(tx, by_request(tx, request, run_id, command.eager_poller.is_some()));
             let eager = match &command.eager_poller {
-                Some(poller) if !run.row.backing_off => workflow_task::schedule_eager(tx, &mut run, poller),
+                Some(poller) if !run.row.backing_off => {
+                    workflow_task::schedule_eager(tx, &mut run, &poller.identity, &request.request_id)
+                }
                 _ => {
                     workflow_task::schedule_if_none(tx, &mut run);
                     None

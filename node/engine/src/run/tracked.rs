@@ -2,23 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prost::Message;
+
 /// Rows of a run in a table of their own, and the keys to be written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Tracked<K: Ord + Clone, V> {
     rows: BTreeMap<K, V>,
     changed: BTreeSet<K>,
+    /// Encoded size of each row when it was last written, and of all of them: the cache's bound counts them after every command.
+    bytes: BTreeMap<K, usize>,
+    bytes_total: usize,
 }
 
 impl<K: Ord + Clone, V> Default for Tracked<K, V> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), changed: BTreeSet::new() }
+        Self { rows: BTreeMap::new(), changed: BTreeSet::new(), bytes: BTreeMap::new(), bytes_total: 0 }
     }
 }
 
-impl<K: Ord + Clone, V> Tracked<K, V> {
+impl<K: Ord + Clone, V: Message> Tracked<K, V> {
     /// Rows as they were read: nothing to be written.
     pub fn loaded(rows: BTreeMap<K, V>) -> Self {
-        Self { rows, changed: BTreeSet::new() }
+        let bytes: BTreeMap<K, usize> = rows.iter().map(|(key, row)| (key.clone(), row.encoded_len())).collect();
+        let bytes_total = bytes.values().sum();
+        Self { rows, changed: BTreeSet::new(), bytes, bytes_total }
+    }
+
+    /// Encoded size of the rows, as far as they are written.
+    pub fn bytes(&self) -> usize {
+        self.bytes_total
     }
 
     pub fn get(&self, key: &K) -> Option<&V> {
@@ -66,7 +78,16 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
     /// Hands each changed key to `write`, with its row or none if it is gone; afterwards nothing is changed.
     pub fn drain_changed(&mut self, mut write: impl FnMut(&K, Option<&V>)) {
         for key in std::mem::take(&mut self.changed) {
-            write(&key, self.rows.get(&key));
+            let row = self.rows.get(&key);
+            write(&key, row);
+            let before = match row.map(Message::encoded_len) {
+                Some(now) => {
+                    self.bytes_total += now;
+                    self.bytes.insert(key, now)
+                }
+                None => self.bytes.remove(&key),
+            };
+            self.bytes_total -= before.unwrap_or(0);
         }
     }
 }

@@ -90,10 +90,15 @@ pub fn schedule_next(
 }
 
 /// Schedules and starts the first task in the start itself, for a starter that is also the worker.
-pub fn schedule_eager(tx: &mut Transaction<'_>, run: &mut Run, poller: &Poller) -> Option<WorkflowTaskStart> {
+pub fn schedule_eager(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    identity: &str,
+    request_id: &str,
+) -> Option<WorkflowTaskStart> {
     write_scheduled(tx, run, None);
     let queue = run.row.task_queue.clone();
-    begin(tx, run, &poller.request_id, &poller.identity, &queue, Begin::Eager)
+    begin(tx, run, request_id, identity, &queue, Begin::Eager)
 }
 
 fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_at: Option<i64>) {
@@ -568,18 +573,32 @@ fn failed_attributes(task: &WorkflowTaskScheduledRow, started_event_id: i64, why
     })
 }
 
+/// Too much has come in while the worker had the task: it is failed, and the next one tells of it all.
+pub(super) fn fail_overtaken(tx: &mut Transaction<'_>, run: &mut Run) {
+    match run.row.workflow_task.take() {
+        Some(WorkflowTask::Started(started)) => {
+            end_attempt(tx, run, started, End::Failed(forced()));
+            schedule(tx, run);
+        }
+        other => run.row.workflow_task = other,
+    }
+}
+
+fn forced() -> TaskFailure {
+    TaskFailure {
+        cause: WorkflowTaskFailedCause::ForceCloseCommand as i32,
+        failure: None,
+        identity: ENGINE_IDENTITY.to_owned(),
+        binary_checksum: String::new(),
+        worker_version: None,
+    }
+}
+
 /// The run is closed from outside: a task that is with a worker ends first, and what waited for it gets its ids.
 pub(super) fn force_close(tx: &mut Transaction<'_>, run: &mut Run) {
     match run.row.workflow_task.take() {
         Some(WorkflowTask::Started(started)) => {
-            let why = TaskFailure {
-                cause: WorkflowTaskFailedCause::ForceCloseCommand as i32,
-                failure: None,
-                identity: ENGINE_IDENTITY.to_owned(),
-                binary_checksum: String::new(),
-                worker_version: None,
-            };
-            end_attempt(tx, run, started, End::Failed(why));
+            end_attempt(tx, run, started, End::Failed(forced()));
         }
         other => run.row.workflow_task = other,
     }

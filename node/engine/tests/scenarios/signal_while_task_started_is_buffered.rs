@@ -153,3 +153,21 @@ fn a_forced_task_comes_though_nothing_happened() {
     "#]]
     .assert_eq(&w.effects());
 }
+
+#[test]
+fn a_flood_of_signals_takes_the_task_from_its_worker() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    for n in 0..101 {
+        w.signal(&format!("s{n}"));
+    }
+    let history = w.history();
+    let lines: Vec<_> = history.lines().collect();
+    expect![[r#"
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=ForceCloseCommand identity=history-service
+        5 WorkflowExecutionSignaled name=s0
+        105 WorkflowExecutionSignaled name=s100
+        106 WorkflowTaskScheduled queue=tq"#]].assert_eq(&[lines[3], lines[4], lines[104], lines[105]].join("\n"));
+    expect!["NotFound: Workflow task not found."].assert_eq(&w.complete(vec![]));
+}
