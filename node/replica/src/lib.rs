@@ -28,6 +28,8 @@ mod slots;
 mod snapshot;
 mod spread;
 mod state_machine;
+#[cfg(test)]
+mod storage_tests;
 mod transport;
 mod types;
 mod wire;

@@ -171,11 +171,7 @@ impl Replica {
     /// Ends every group and every connection. What is applied is flushed, so that the next start has nothing to apply again.
     /// The store stays open: shutting it down is its owner's.
     pub async fn shutdown(&self) {
-        self.inner.draining.store(true, Ordering::Release);
-        self.inner.tasks.lock().drain(..).for_each(|task| task.abort());
-        let groups = std::mem::take(&mut *self.inner.groups.write());
-        futures::future::join_all(groups.values().map(GroupHandle::shutdown)).await;
-        self.inner.around.transport.close();
+        self.halt().await;
         let store = self.inner.around.store.clone();
         let flush = self.inner.around.transport.runtime().spawn_blocking(move || store.checkpoint());
         match flush.await {
@@ -183,5 +179,14 @@ impl Replica {
             Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again"),
             Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again"),
         }
+    }
+
+    /// Ends every group and every connection as they stand: nothing is handed over, nothing flushed.
+    pub async fn halt(&self) {
+        self.inner.draining.store(true, Ordering::Release);
+        self.inner.tasks.lock().drain(..).for_each(|task| task.abort());
+        let groups = std::mem::take(&mut *self.inner.groups.write());
+        futures::future::join_all(groups.values().map(GroupHandle::shutdown)).await;
+        self.inner.around.transport.close();
     }
 }

@@ -12,6 +12,7 @@
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use stanchion_engine::GroupId;
 

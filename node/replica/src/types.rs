@@ -11,15 +11,31 @@ use bytes::Bytes;
 use openraft::raft::responder::Responder;
 use stanchion_engine::Reply;
 
-openraft::declare_raft_types!(
-    /// openraft's view of Stanchion.
-    pub(crate) TypeConfig:
-        D = Data,
-        R = Applied,
-        NodeId = u64,
-        Node = openraft::BasicNode,
-        Responder<T> = Callback<T> where T: openraft::OptionalSend + 'static,
-);
+/// openraft's view of Stanchion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Data;
+    type R = Applied;
+    type NodeId = u64;
+    type Node = openraft::BasicNode;
+    type Term = u64;
+    type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+    type Vote = openraft::Vote<Self::LeaderId>;
+    type Payload = Payload;
+    type Entry = openraft::Entry<Self::LeaderId, Payload>;
+    type AsyncRuntime = openraft::TokioRuntime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 pub(crate) type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;

@@ -1,0 +1,284 @@
+//! Nodes for tests: real stores in temporary folders, real sockets on loopback, in one process.
+//!
+//! A node that is killed loses its process's memory and nothing else: its groups end without a word, its connections break, and its
+//! state's memtables are gone with the store that held them.
+
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stanchion_engine::{Effects, GroupId, Reply};
+use stanchion_proto::command::command::Kind;
+use stanchion_proto::command::{Command, MetaCommand, RegisterNamespace, meta_command};
+use stanchion_proto::node::peer_server;
+use stanchion_proto::node::{CallReply, CallRequest, Frames, PingReply, PingRequest, SnapshotChunk, SnapshotReply};
+use stanchion_proto::temporal::workflowservice::v1::RegisterNamespaceRequest;
+use stanchion_replica::{
+    EffectSink, FrameStream, GroupHandle, NodeId, Peer, PeerTransport, ProposeError, Replica, ReplicaOptions, Role,
+    TermId, Timings,
+};
+use stanchion_store::{Store, StoreError, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, Streaming};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `ready` gives something.
+pub async fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+struct Service(Arc<PeerTransport>);
+
+#[tonic::async_trait]
+impl peer_server::Peer for Service {
+    type RaftStream = FrameStream;
+
+    async fn raft(&self, request: Request<Streaming<Frames>>) -> Result<Response<FrameStream>, Status> {
+        self.0.serve_raft(request).await
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotReply>, Status> {
+        self.0.serve_snapshot(request).await
+    }
+
+    async fn call(&self, _: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
+        Err(Status::unimplemented("not part of replication"))
+    }
+
+    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        Err(Status::unimplemented("not part of replication"))
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub id: NodeId,
+    pub replica: Replica,
+    pub store: Store,
+    pub transport: Arc<PeerTransport>,
+    server: JoinHandle<()>,
+}
+
+/// A cluster's folders and addresses, which outlive its nodes.
+pub struct Cluster {
+    pub members: Vec<Peer>,
+    pub groups: u32,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub options: ReplicaOptions,
+    dirs: BTreeMap<NodeId, tempfile::TempDir>,
+    listeners: BTreeMap<NodeId, std::net::TcpListener>,
+}
+
+pub fn options() -> ReplicaOptions {
+    let timings = Timings { checkpoint: Duration::from_millis(300), spread_after: Duration::from_secs(3600), ..Timings::default() };
+    let fatal = Arc::new(|reason: &str| panic!("a node had to stop: {reason}"));
+    ReplicaOptions { timings, fatal, ..ReplicaOptions::default() }
+}
+
+fn log_to_test() {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,openraft=error".into());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
+
+impl Cluster {
+    /// Folders and ports for `count` nodes; none runs yet.
+    pub fn prepare(count: u64, groups: u32, options: ReplicaOptions) -> Self {
+        log_to_test();
+        let mut cluster = Self {
+            members: Vec::new(),
+            groups,
+            nodes: BTreeMap::new(),
+            options,
+            dirs: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+        };
+        for node_id in 1..=count {
+            // Held until the node first runs, so that no other test gets the port.
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            cluster.listeners.insert(node_id, listener);
+            cluster.dirs.insert(node_id, tempfile::tempdir().unwrap());
+            cluster.members.push(Peer { node_id, address, incarnation: None });
+        }
+        cluster
+    }
+
+    /// Runs and adopts all nodes, and waits until every group has a ready leader.
+    pub async fn start(count: u64, groups: u32, options: ReplicaOptions) -> Self {
+        let mut cluster = Self::prepare(count, groups, options);
+        for id in 1..=count {
+            cluster.run(id).await;
+        }
+        let members = cluster.members.clone();
+        for node in cluster.nodes.values() {
+            node.replica.adopt_cluster("test-cluster", &members, groups).await.unwrap();
+        }
+        for group in 0..=groups {
+            cluster.leader(GroupId(group)).await;
+        }
+        cluster
+    }
+
+    /// Runs a node over its folder.
+    pub async fn run(&mut self, id: NodeId) {
+        let address: SocketAddr = self.members[id as usize - 1].address.parse().unwrap();
+        let listener = match self.listeners.remove(&id) {
+            Some(listener) => {
+                listener.set_nonblocking(true).unwrap();
+                TcpListener::from_std(listener).unwrap()
+            }
+            None => TcpListener::bind(address).await.unwrap(),
+        };
+        let store_options = StoreOptions { sync: false, ..StoreOptions::new(self.dirs[&id].path()) };
+        // A node that was just ended in this process may still hold the folder's lock for a moment.
+        let store = until("the data folder", || match Store::open(store_options.clone()) {
+            Err(StoreError::Locked { .. }) => None,
+            opened => Some(opened.unwrap()),
+        })
+        .await;
+        let transport = PeerTransport::new(id, store.identity().incarnation);
+        self.members.iter().for_each(|member| transport.peers().set(member.clone()));
+        let service = peer_server::PeerServer::new(Service(transport.clone()))
+            .max_decoding_message_size(stanchion_replica::PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(stanchion_replica::PEER_MESSAGE_BYTES_MAX);
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(async move {
+            let _ = server.await;
+        });
+        let replica = Replica::open(store.clone(), transport.clone(), self.options.clone()).await.unwrap();
+        self.nodes.insert(id, Node { id, replica, store, transport, server });
+    }
+
+    /// Ends a node without any of what an orderly stop does. Its state's memtables are lost, its synced log is not.
+    pub async fn kill(&mut self, id: NodeId) {
+        let node = self.nodes.remove(&id).unwrap();
+        node.server.abort();
+        node.transport.close();
+        let _ = node.server.await;
+        node.replica.halt().await;
+    }
+
+    /// Stops a node in an orderly way.
+    pub async fn stop(&mut self, id: NodeId) {
+        let node = self.nodes.remove(&id).unwrap();
+        node.replica.transfer_all().await;
+        node.replica.shutdown().await;
+        node.server.abort();
+        let _ = node.server.await;
+        node.store.shutdown().unwrap();
+    }
+
+    pub fn group(&self, node: NodeId, group: GroupId) -> GroupHandle {
+        self.nodes[&node].replica.group(group).unwrap()
+    }
+
+    /// The node that leads the group and is ready to, with its term.
+    pub async fn leader(&self, group: GroupId) -> (NodeId, TermId) {
+        until(&format!("a leader of group {group}"), || {
+            self.nodes.values().find_map(|node| {
+                let term = node.replica.group(group)?.term()?;
+                Some((node.id, term))
+            })
+        })
+        .await
+    }
+
+    /// Proposes to whoever leads, again and again until it is acknowledged. True if an attempt on the way had an unknown outcome.
+    pub async fn propose(&self, group: GroupId, command: Command) -> (Reply, bool) {
+        let mut doubt = false;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (node, term) = self.leader(group).await;
+            match self.group(node, group).propose(term, command.clone()).await {
+                Ok(reply) => return (reply, doubt),
+                Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded { .. }) => {}
+                Err(ProposeError::Unknown(_)) => doubt = true,
+                Err(fatal @ ProposeError::Fatal(_)) => panic!("{fatal}"),
+            }
+            assert!(Instant::now() < deadline, "no proposal was acknowledged in {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until every running node has applied what the leader of each group had at the time of the call.
+    pub async fn settle(&self) {
+        for group in (0..=self.groups).map(GroupId) {
+            let (leader, _) = self.leader(group).await;
+            self.group(leader, group).read_index().await.unwrap();
+            let target = self.group(leader, group).applied_index();
+            until(&format!("group {group} at entry {target} everywhere"), || {
+                let applied = |node: &Node| node.replica.group(group).is_some_and(|g| g.applied_index() >= target);
+                self.nodes.values().all(applied).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// The group's state on that node, as the bytes that a snapshot of it would carry.
+    pub fn state_of(&self, node: NodeId, group: GroupId) -> Vec<bytes::Bytes> {
+        let store = &self.nodes[&node].store;
+        store.snapshot(group).unwrap().map(|chunk| chunk.unwrap()).collect()
+    }
+
+    /// Every running node's rows, applied id, membership and clock are the same.
+    pub async fn assert_equal(&self) {
+        self.settle().await;
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for group in (0..=self.groups).map(GroupId) {
+            let first = self.state_of(nodes[0], group);
+            for other in &nodes[1..] {
+                assert!(self.state_of(*other, group) == first, "group {group}: nodes {} and {other} differ", nodes[0]);
+            }
+        }
+    }
+}
+
+/// A command that leaves a row in the meta group.
+pub fn register(name: &str) -> Command {
+    let request = RegisterNamespaceRequest { namespace: name.into(), ..Default::default() };
+    let kind = meta_command::Kind::RegisterNamespace(RegisterNamespace {
+        request: Some(request),
+        namespace_id: format!("id-of-{name}"),
+    });
+    Command { kind: Some(Kind::Meta(MetaCommand { kind: Some(kind) })), ..Command::default() }
+}
+
+/// As [`register`], with a description of that size.
+pub fn register_large(name: &str, bytes: usize) -> Command {
+    let mut command = register(name);
+    if let Some(Kind::Meta(MetaCommand { kind: Some(meta_command::Kind::RegisterNamespace(register)) })) = &mut command.kind
+        && let Some(request) = &mut register.request
+    {
+        request.description = "x".repeat(bytes);
+    }
+    command
+}
+
+/// Remembers what it was given.
+#[derive(Default)]
+pub struct Recorder(pub parking_lot::Mutex<Vec<(TermId, u64)>>);
+
+impl EffectSink for Recorder {
+    fn applied(&self, term: TermId, index: u64, _: Effects) {
+        self.0.lock().push((term, index));
+    }
+}
+
+pub fn is_leader(role: &Role) -> bool {
+    role.term().is_some()
+}
