@@ -82,7 +82,10 @@ impl Target {
         self.link.ask(self.group, kind, body, timeout).await.map_err(failure)
     }
 
-    async fn append(&self, request: &AppendEntriesRequest<TypeConfig>) -> Result<AppendEntriesResponse<TypeConfig>, Failure> {
+    async fn append(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Failure> {
         let body = self.ask(kind::APPEND, wire::encode_append(request), REQUEST_TIMEOUT).await?;
         wire::decode_append_reply(body).map_err(garbled)
     }

@@ -111,7 +111,8 @@ impl Peers {
             return Ok(client(channel));
         }
         let mut known = self.known.write();
-        let entry = known.get_mut(&node).ok_or_else(|| Status::unavailable(format!("node {node} is not known here")))?;
+        let entry =
+            known.get_mut(&node).ok_or_else(|| Status::unavailable(format!("node {node} is not known here")))?;
         let channel = match &entry.channel {
             Some(channel) => channel.clone(),
             None => entry.channel.insert(endpoint(&entry.address)?.connect_lazy()).clone(),

@@ -60,7 +60,11 @@ impl Replica {
     ///
     /// # Errors
     /// A group's data is not whole, or the timings do not fit together.
-    pub async fn open(store: Store, transport: Arc<PeerTransport>, options: ReplicaOptions) -> Result<Self, ReplicaError> {
+    pub async fn open(
+        store: Store,
+        transport: Arc<PeerTransport>,
+        options: ReplicaOptions,
+    ) -> Result<Self, ReplicaError> {
         let config = options.raft_config()?;
         let identity = store.identity();
         if let Some(cluster_id) = &identity.cluster_id {
@@ -176,7 +180,9 @@ impl Replica {
         let flush = self.inner.around.transport.runtime().spawn_blocking(move || store.checkpoint());
         match flush.await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again")
+            }
             Err(error) => tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again"),
         }
     }

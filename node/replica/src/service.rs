@@ -34,7 +34,10 @@ pub type FrameStream = Pin<Box<dyn Stream<Item = Result<Frames, Status>> + Send>
 
 impl PeerTransport {
     /// `Peer.Raft`.
-    pub async fn serve_raft(self: &Arc<Self>, request: Request<Streaming<Frames>>) -> Result<Response<FrameStream>, Status> {
+    pub async fn serve_raft(
+        self: &Arc<Self>,
+        request: Request<Streaming<Frames>>,
+    ) -> Result<Response<FrameStream>, Status> {
         let node = self.peers().admit(request.metadata())?;
         let (out, queue) = mpsc::unbounded_channel();
         let reader = Reader { transport: self.clone(), node, out, sessions: HashMap::new() };
@@ -146,7 +149,8 @@ impl Reader {
 
 async fn answer_session<S>(group: u32, id: u64, replies: S, out: mpsc::UnboundedSender<Frame>)
 where
-    S: Stream<Item = Result<openraft::raft::StreamAppendResult<TypeConfig>, openraft::errors::Fatal<TypeConfig>>> + Send,
+    S: Stream<Item = Result<openraft::raft::StreamAppendResult<TypeConfig>, openraft::errors::Fatal<TypeConfig>>>
+        + Send,
 {
     let mut replies = std::pin::pin!(replies);
     while let Some(reply) = replies.next().await {
@@ -169,7 +173,8 @@ async fn answer(raft: &Raft, kind: u32, body: Bytes) -> Result<Bytes, String> {
             Ok(wire::encode_append_reply(&reply))
         }
         kind::VOTE => {
-            let reply = raft.vote(wire::decode_vote_request(body).map_err(garbled)?).await.map_err(|e| e.to_string())?;
+            let reply =
+                raft.vote(wire::decode_vote_request(body).map_err(garbled)?).await.map_err(|e| e.to_string())?;
             Ok(wire::encode_vote_reply(&reply))
         }
         kind::PRE_VOTE => {

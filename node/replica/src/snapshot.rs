@@ -188,8 +188,7 @@ pub(crate) async fn receive(
     metrics::counter!("stanchion_snapshots_received_total").increment(1);
     metrics::counter!("stanchion_snapshot_bytes_received_total").increment(bytes);
     tracing::info!(%group, from, bytes, took = ?started.elapsed(), "snapshot received");
-    let snapshot =
-        openraft::Snapshot { meta: header.meta, snapshot: SnapshotData::Received(Box::new(received)) };
+    let snapshot = openraft::Snapshot { meta: header.meta, snapshot: SnapshotData::Received(Box::new(received)) };
     let reply = served.raft.install_full_snapshot(header.vote, snapshot).await;
     let reply = reply.map_err(|e| Status::internal(e.to_string()))?;
     Ok(wire::encode_vote(&reply.vote))

@@ -269,10 +269,7 @@ pub(crate) fn decode_entry(index: Option<u64>, head: &[u8], data: Bytes) -> io::
     let head = HeadRow::decode(head).map_err(|e| corrupt("the head of a log entry", e))?;
     let log_id = head.log_id.as_ref().map(log_id_of).ok_or_else(|| corrupt("the head of a log entry", "no log id"))?;
     if let Some(index) = index.filter(|index| *index != log_id.index) {
-        return Err(corrupt(
-            "the head of a log entry",
-            format!("kept under index {index}, it says {}", log_id.index),
-        ));
+        return Err(corrupt("the head of a log entry", format!("kept under index {index}, it says {}", log_id.index)));
     }
     let payload = match head.membership {
         Some(row) => EntryPayload::Membership(membership_of(row)?),
@@ -350,9 +347,7 @@ pub(crate) fn decode_append_reply(bytes: Bytes) -> io::Result<AppendEntriesRespo
 pub(crate) fn encode_stream_reply(reply: &StreamAppendResult<TypeConfig>) -> Bytes {
     let row = match reply {
         Ok(id) => AppendReplyRow { outcome: 0, log_id: id.as_ref().map(log_id_row), vote: None },
-        Err(StreamAppendError::Conflict(id)) => {
-            AppendReplyRow { outcome: 2, log_id: Some(log_id_row(id)), vote: None }
-        }
+        Err(StreamAppendError::Conflict(id)) => AppendReplyRow { outcome: 2, log_id: Some(log_id_row(id)), vote: None },
         Err(StreamAppendError::HigherVote(vote)) => {
             AppendReplyRow { outcome: 3, log_id: None, vote: Some(vote_row(vote)) }
         }
@@ -382,8 +377,7 @@ pub(crate) fn encode_vote_request(request: &VoteRequest<TypeConfig>) -> Bytes {
 
 pub(crate) fn decode_vote_request(bytes: Bytes) -> io::Result<VoteRequest<TypeConfig>> {
     let row = VoteRequestRow::decode(bytes).map_err(|e| corrupt("a vote request", e))?;
-    let mut request =
-        VoteRequest::new(vote_of(row.vote, "a vote request")?, row.last.as_ref().map(log_id_of));
+    let mut request = VoteRequest::new(vote_of(row.vote, "a vote request")?, row.last.as_ref().map(log_id_of));
     request.leadership_transfer = row.transfer;
     Ok(request)
 }

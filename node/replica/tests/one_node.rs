@@ -5,7 +5,7 @@ mod nodes;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use nodes::{Cluster, Recorder, options, register};
+use nodes::{Cluster, Recorder, command, options};
 use stanchion_engine::{GroupId, StateReader};
 use stanchion_replica::{ProposeError, TermId};
 
@@ -19,12 +19,12 @@ async fn a_proposal_is_applied_and_its_effects_come_before_its_reply() {
     handle.set_effect_sink(Some(sink.clone()));
 
     let before = handle.applied_index();
-    handle.propose(term, register("a")).await.unwrap();
+    handle.propose(term, command(group, 2, "a")).await.unwrap();
     assert_eq!(*sink.0.lock(), [(term, before + 1)]);
     handle.read_index().await.unwrap();
     assert!(handle.reader().clock().0 > 0, "the command's time has become the group's");
 
-    let many = (0..500).map(|i| handle.propose(term, register(&format!("n{i}"))).boxed());
+    let many = (0..500).map(|i| handle.propose(term, command(group, 2, &format!("n{i}"))).boxed());
     for reply in futures::future::join_all(many).await {
         reply.unwrap();
     }
@@ -39,9 +39,9 @@ async fn a_proposal_of_another_term_is_certainly_not_applied() {
     let (node, term) = cluster.leader(GroupId(1)).await;
     let handle = cluster.group(node, GroupId(1));
     let before = handle.applied_index();
-    let refused = handle.propose(TermId(term.0 + 1), register("a")).await;
+    let refused = handle.propose(TermId(term.0 + 1), command(GroupId(1), 1, "a")).await;
     assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
-    handle.propose(term, register("b")).await.unwrap();
+    handle.propose(term, command(GroupId(1), 1, "b")).await.unwrap();
     assert_eq!(handle.applied_index(), before + 1);
 }
 
@@ -50,7 +50,7 @@ async fn a_killed_node_comes_back_with_all_that_it_acknowledged() {
     let mut cluster = Cluster::start(1, 2, options()).await;
     for round in 0..3 {
         for i in 0..50 {
-            cluster.propose(GroupId(i % 3), register(&format!("r{round}-{i}"))).await;
+            cluster.put(GroupId(i % 3), &format!("r{round}-{i}")).await;
         }
         let applied: Vec<u64> = (0..3).map(|g| cluster.group(1, GroupId(g)).applied_index()).collect();
         let clocks: Vec<_> = (0..3).map(|g| cluster.group(1, GroupId(g)).reader().clock()).collect();
@@ -69,12 +69,10 @@ async fn a_killed_node_comes_back_with_all_that_it_acknowledged() {
 async fn an_orderly_stop_leaves_nothing_to_apply_again() {
     let mut cluster = Cluster::start(1, 1, options()).await;
     for i in 0..20 {
-        cluster.propose(GroupId(1), register(&format!("n{i}"))).await;
+        cluster.put(GroupId(1), &format!("n{i}")).await;
     }
     let applied = cluster.group(1, GroupId(1)).applied_index();
     cluster.stop(1).await;
     cluster.run(1).await;
     assert!(cluster.nodes[&1].store.flushed(GroupId(1)).index >= applied);
 }
-
-

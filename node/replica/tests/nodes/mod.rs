@@ -10,15 +10,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stanchion_engine::slot::slot_of;
 use stanchion_engine::{Effects, GroupId, Reply};
 use stanchion_proto::command::command::Kind;
-use stanchion_proto::command::{Command, MetaCommand, RegisterNamespace, meta_command};
+use stanchion_proto::command::{Command, MetaCommand, RegisterNamespace, StartWorkflow, meta_command};
 use stanchion_proto::node::peer_server;
 use stanchion_proto::node::{CallReply, CallRequest, Frames, PingReply, PingRequest, SnapshotChunk, SnapshotReply};
-use stanchion_proto::temporal::workflowservice::v1::RegisterNamespaceRequest;
+use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowType};
+use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+use stanchion_proto::temporal::workflowservice::v1::{RegisterNamespaceRequest, StartWorkflowExecutionRequest};
 use stanchion_replica::{
     EffectSink, FrameStream, GroupHandle, NodeId, Peer, PeerTransport, ProposeError, Replica, ReplicaOptions, Role,
-    TermId, Timings,
+    SlotMap, TermId, Timings,
 };
 use stanchion_store::{Store, StoreError, StoreOptions};
 use tokio::net::TcpListener;
@@ -83,7 +86,11 @@ pub struct Cluster {
 }
 
 pub fn options() -> ReplicaOptions {
-    let timings = Timings { checkpoint: Duration::from_millis(300), spread_after: Duration::from_secs(3600), ..Timings::default() };
+    let timings = Timings {
+        checkpoint: Duration::from_millis(300),
+        spread_after: Duration::from_secs(3600),
+        ..Timings::default()
+    };
     let fatal = Arc::new(|reason: &str| panic!("a node had to stop: {reason}"));
     ReplicaOptions { timings, fatal, ..ReplicaOptions::default() }
 }
@@ -204,6 +211,7 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (node, term) = self.leader(group).await;
+            // Repeated as a client would: with the same request id, so that it takes effect once.
             match self.group(node, group).propose(term, command.clone()).await {
                 Ok(reply) => return (reply, doubt),
                 Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded { .. }) => {}
@@ -213,6 +221,12 @@ impl Cluster {
             assert!(Instant::now() < deadline, "no proposal was acknowledged in {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// [`Cluster::propose`] of [`command`]; it must be accepted.
+    pub async fn put(&self, group: GroupId, name: &str) {
+        let (reply, doubt) = self.propose(group, command(group, self.groups, name)).await;
+        assert!(!matches!(reply, Reply::Rejected(_)) || doubt, "{reply:?}");
     }
 
     /// Waits until every running node has applied what the leader of each group had at the time of the call.
@@ -248,25 +262,41 @@ impl Cluster {
     }
 }
 
-/// A command that leaves a row in the meta group.
-pub fn register(name: &str) -> Command {
-    let request = RegisterNamespaceRequest { namespace: name.into(), ..Default::default() };
-    let kind = meta_command::Kind::RegisterNamespace(RegisterNamespace {
-        request: Some(request),
-        namespace_id: format!("id-of-{name}"),
-    });
-    Command { kind: Some(Kind::Meta(MetaCommand { kind: Some(kind) })), ..Command::default() }
+/// A command that leaves rows in that group: a namespace in the meta group, a run of the workflow id in the others. The id is
+/// `name` with a number behind it that puts it into one of the group's slots.
+pub fn command(group: GroupId, groups: u32, name: &str) -> Command {
+    command_of_size(group, groups, name, 0)
 }
 
-/// As [`register`], with a description of that size.
-pub fn register_large(name: &str, bytes: usize) -> Command {
-    let mut command = register(name);
-    if let Some(Kind::Meta(MetaCommand { kind: Some(meta_command::Kind::RegisterNamespace(register)) })) = &mut command.kind
-        && let Some(request) = &mut register.request
-    {
-        request.description = "x".repeat(bytes);
+/// As [`command`], with that many bytes of data.
+pub fn command_of_size(group: GroupId, groups: u32, name: &str, bytes: usize) -> Command {
+    if group == GroupId::META {
+        let description = "x".repeat(bytes);
+        let request = RegisterNamespaceRequest { namespace: name.into(), description, ..Default::default() };
+        let kind = meta_command::Kind::RegisterNamespace(RegisterNamespace {
+            request: Some(request),
+            namespace_id: format!("id-of-{name}"),
+        });
+        return Command { meta: Some(MetaCommand { kind: Some(kind) }), ..Command::default() };
     }
-    command
+    let map = SlotMap::even(groups);
+    let id = (0..).map(|i| format!("{name}-{i}")).find(|id| map.group_of(slot_of("ns-id", id)) == group).unwrap();
+    let request = StartWorkflowExecutionRequest {
+        namespace: "ns".into(),
+        workflow_id: id.clone(),
+        workflow_type: Some(WorkflowType { name: "t".into() }),
+        task_queue: Some(TaskQueue { name: "q".into(), ..TaskQueue::default() }),
+        input: Some(Payloads { payloads: vec![Payload { data: vec![7; bytes].into(), ..Payload::default() }] }),
+        request_id: format!("request-{id}"),
+        ..Default::default()
+    };
+    let start = StartWorkflow { request: Some(request), ..Default::default() };
+    Command {
+        namespace_id: "ns-id".into(),
+        namespace: "ns".into(),
+        kind: Some(Kind::StartWorkflow(start)),
+        ..Command::default()
+    }
 }
 
 /// Remembers what it was given.
