@@ -1,1 +1,118 @@
-fn main() {}
+//! `stanchion`: a self-hosted control plane for durable execution. The binary.
+//!
+//! Reads what it was told (`cli`, `config`), starts a node (`node`) or speaks to one (`cluster`), and ends in order. Every error ends up
+//! here as one line on stderr and an exit code.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod admin;
+mod bootstrap;
+mod calls;
+mod cli;
+mod cluster;
+mod config;
+mod context;
+mod grpc;
+mod http;
+mod liveness;
+mod logging;
+mod meta;
+mod metrics;
+mod neighbours;
+mod node;
+mod peer;
+mod polls;
+mod routing;
+mod shell;
+mod status;
+mod validate;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Cli, Command};
+use crate::config::NodeConfig;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Dev(args) => NodeConfig::from_dev(args).map_err(Into::into).and_then(run_node),
+        Command::Node(args) => NodeConfig::from_file(&args).map_err(Into::into).and_then(run_node),
+        Command::Cluster(command) => cluster::run(command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stanchion: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a node until a signal or a failure ends it.
+fn run_node(config: NodeConfig) -> anyhow::Result<()> {
+    logging::start(config.log_format);
+    logging::log_panics();
+    let figures = metrics::install().context("the metrics exporter")?;
+    let consensus = runtime("consensus")?;
+    let clients = runtime("clients")?;
+    let outcome = clients.block_on(live(config, figures, consensus.handle().clone()));
+    clients.shutdown_background();
+    consensus.shutdown_background();
+    outcome
+}
+
+fn runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build();
+    built.with_context(|| format!("the {name} runtime"))
+}
+
+async fn live(
+    config: NodeConfig,
+    figures: metrics_exporter_prometheus::PrometheusHandle,
+    consensus: tokio::runtime::Handle,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    warn_if_open(&config);
+    let mut running = node::start(config, figures, consensus).await?;
+    let starting = async {
+        if let Some(setup) = running.node.config.dev.clone() {
+            bootstrap::dev(&running.node.clone(), &setup).await?;
+        } else if let Err(reason) = running.node.readiness() {
+            tracing::info!(%reason, "waiting");
+        }
+        running.wait_ready().await
+    };
+    let ended_early = tokio::select! {
+        outcome = starting => { outcome?; false }
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+    };
+    if !ended_early {
+        announce(&running.node);
+        tokio::select! {
+            error = running.failed() => return Err(error),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    running.end().await
+}
+
+fn announce(node: &node::Node) {
+    let name = if node.config.dev.is_some() { "dev".to_owned() } else { format!("node {}", node.id()) };
+    let data = if node.config.ephemeral { "in a temporary folder".into() } else { node.config.data.display().to_string() };
+    println!("stanchion {name} ready: gRPC {}, HTTP http://{}, data {data}", node.addresses.grpc, node.addresses.http);
+}
+
+fn warn_if_open(config: &NodeConfig) {
+    if config.insecure {
+        tracing::warn!("INSECURE: this node may listen beyond this machine and has no authentication");
+    }
+}

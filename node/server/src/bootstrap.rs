@@ -1,0 +1,82 @@
+//! What a new cluster begins with: its groups, its record in the meta group, its first namespaces.
+//!
+//! Every step may be done twice: a node that ended in the middle goes on where it was.
+//!
+//! Called by `main` for `stanchion dev` and by `admin` for `stanchion cluster init`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use stanchion_engine::reply::Code;
+use stanchion_proto::command::PutNode;
+use stanchion_proto::temporal::workflowservice::v1::RegisterNamespaceRequest;
+
+use crate::config::{DEV_NAMESPACES, DevSetup};
+use crate::grpc::namespace::AddSearchAttributes;
+use crate::node::Node;
+use crate::routing;
+use crate::shell::CallError;
+
+/// A node is ready when this one answers.
+pub const FIRST_NAMESPACE: &str = DEV_NAMESPACES[0];
+const WITHIN: Duration = Duration::from_secs(30);
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// `stanchion dev`: creates what is not there yet.
+pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
+    let replica = node.replica().ok_or_else(|| anyhow!("the node has not started"))?.clone();
+    if replica.groups().is_empty() {
+        let cluster_id = uuid::Uuid::new_v4().to_string();
+        let record = own_record(node);
+        replica.bootstrap_single(&cluster_id, record, setup.groups).await?;
+        node.follow_groups();
+    }
+    for name in &setup.namespaces {
+        namespace(node, name).await?;
+        if !setup.search_attributes.is_empty() {
+            let attributes: BTreeMap<String, i32> =
+                setup.search_attributes.iter().map(|(name, kind)| (name.clone(), *kind as i32)).collect();
+            let request = AddSearchAttributes::new(name.clone(), attributes);
+            routing::call(node, request, Instant::now() + WITHIN).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The namespaces that a cluster starts with.
+pub async fn namespaces(node: &Arc<Node>) -> anyhow::Result<()> {
+    for name in DEV_NAMESPACES {
+        namespace(node, name).await?;
+    }
+    Ok(())
+}
+
+async fn namespace(node: &Arc<Node>, name: &str) -> anyhow::Result<()> {
+    let request = RegisterNamespaceRequest {
+        namespace: name.to_owned(),
+        workflow_execution_retention_period: Some(prost_types::Duration {
+            seconds: i64::try_from(RETENTION.as_secs())?,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    match routing::call(node, request, Instant::now() + WITHIN).await {
+        Ok(_) => Ok(()),
+        Err(CallError::Rejected(rejection)) if rejection.code == Code::AlreadyExists => Ok(()),
+        Err(CallError::Status(status)) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+        Err(error) => Err(anyhow!("namespace `{name}` could not be made: {error}")),
+    }
+}
+
+/// This node as the meta group records it.
+pub fn own_record(node: &Node) -> PutNode {
+    PutNode {
+        node_id: node.id(),
+        peer_address: node.addresses.peer.to_string(),
+        grpc_address: node.addresses.grpc.to_string(),
+        http_address: node.addresses.http.to_string(),
+        incarnation: node.store.identity().incarnation,
+    }
+}

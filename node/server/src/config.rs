@@ -1,0 +1,279 @@
+//! What a node is told: from flags (`stanchion dev`), or from a TOML file and STANCHION_… variables (`stanchion node`).
+//!
+//! Everything is checked here, once, with errors that name the setting: behind this file a [`NodeConfig`] is right. Never: a default
+//! that listens beyond the machine without authentication.
+//!
+//! Called by `main`.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use stanchion_engine::limits::Limits;
+use stanchion_proto::temporal::enums::v1::IndexedValueType;
+
+use crate::cli::{DevArgs, LogFormat, NodeArgs};
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{path}: {reason}")]
+    Malformed { path: PathBuf, reason: String },
+    #[error("setting `{name}` is missing: put it into the configuration file, or set STANCHION_{}", name.to_uppercase())]
+    Missing { name: &'static str },
+    #[error("setting `{name}` is `{value}`: {reason}")]
+    Wrong { name: String, value: String, reason: String },
+    #[error(transparent)]
+    UnknownLimit(#[from] stanchion_engine::limits::UnknownLimit),
+    #[error(
+        "setting `{name}` is {address}, which other machines can reach, and there is no authentication: listen on \
+         127.0.0.1, or say `insecure = true` (--insecure) if that is what you want"
+    )]
+    Insecure { name: &'static str, address: SocketAddr },
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub node_id: u64,
+    pub data: PathBuf,
+    pub ephemeral: bool,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub peer: SocketAddr,
+    pub insecure: bool,
+    pub log_format: LogFormat,
+    pub limits: Limits,
+    /// Set for `stanchion dev`: what to create if it is not there.
+    pub dev: Option<DevSetup>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DevSetup {
+    pub groups: u32,
+    pub namespaces: Vec<String>,
+    pub search_attributes: BTreeMap<String, IndexedValueType>,
+}
+
+/// The file as it is written. Unknown keys are errors.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    node_id: Option<u64>,
+    data: Option<PathBuf>,
+    grpc: Option<String>,
+    http: Option<String>,
+    peer: Option<String>,
+    insecure: Option<bool>,
+    log_format: Option<LogFormat>,
+    #[serde(default)]
+    limits: BTreeMap<String, u64>,
+}
+
+/// Namespaces that every `stanchion dev` has ready.
+pub const DEV_NAMESPACES: [&str; 2] = ["default", "mistral-workflows"];
+
+impl NodeConfig {
+    pub fn from_dev(args: DevArgs) -> Result<Self, ConfigError> {
+        let mut limits = Limits::default();
+        for (name, value) in &args.limit {
+            set_limit(&mut limits, name, value)?;
+        }
+        let mut namespaces: Vec<String> = DEV_NAMESPACES.map(str::to_owned).into();
+        for name in args.namespace {
+            if !namespaces.contains(&name) {
+                namespaces.push(name);
+            }
+        }
+        let mut search_attributes = BTreeMap::new();
+        for (name, kind) in args.search_attribute {
+            let indexed = parse_attribute_type(&kind).ok_or_else(|| ConfigError::Wrong {
+                name: "search-attribute".into(),
+                value: format!("{name}={kind}"),
+                reason: "the types are Text, Keyword, Int, Double, Bool, Datetime and KeywordList".into(),
+            })?;
+            search_attributes.insert(name, indexed);
+        }
+        if args.groups == 0 {
+            return Err(wrong("groups", "0", "a node needs at least one shard group"));
+        }
+        Self {
+            node_id: 1,
+            data: args.data,
+            ephemeral: args.ephemeral,
+            grpc: address("grpc", &args.grpc)?,
+            http: address("http", &args.http)?,
+            peer: address("peer", &args.peer)?,
+            insecure: args.insecure,
+            log_format: args.log_format,
+            limits,
+            dev: Some(DevSetup { groups: args.groups, namespaces, search_attributes }),
+        }
+        .guarded()
+    }
+
+    pub fn from_file(args: &NodeArgs) -> Result<Self, ConfigError> {
+        Self::from_sources(args, |name| std::env::var(name).ok())
+    }
+
+    fn from_sources(args: &NodeArgs, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
+        let text = |name: &'static str, filed: Option<String>| -> Result<String, ConfigError> {
+            env(&variable(name)).or(filed).ok_or(ConfigError::Missing { name })
+        };
+        let node_id = text("node_id", file.node_id.map(|n| n.to_string()))?;
+        let node_id = match node_id.parse::<u64>() {
+            Ok(0) => return Err(wrong("node_id", "0", "node numbers begin at 1")),
+            Ok(number) => number,
+            Err(_) => return Err(wrong("node_id", &node_id, "this is not a whole number")),
+        };
+        let mut limits = Limits::default();
+        for (name, value) in &file.limits {
+            limits.set(name, *value)?;
+        }
+        for name in Limits::NAMES {
+            if let Some(value) = env(&variable(&format!("limit_{name}"))) {
+                set_limit(&mut limits, name, &value)?;
+            }
+        }
+        let insecure = match env(&variable("insecure")) {
+            Some(text) => text.parse().map_err(|_| wrong("insecure", &text, "this is neither true nor false"))?,
+            None => file.insecure.unwrap_or(false),
+        };
+        let log_format = match env(&variable("log_format")).as_deref() {
+            Some("human") => LogFormat::Human,
+            Some("json") => LogFormat::Json,
+            Some(other) => return Err(wrong("log_format", other, "the formats are human and json")),
+            None => file.log_format.unwrap_or_default(),
+        };
+        Self {
+            node_id,
+            data: text("data", file.data.map(|p| p.to_string_lossy().into_owned()))?.into(),
+            ephemeral: false,
+            grpc: address("grpc", &text("grpc", file.grpc)?)?,
+            http: address("http", &text("http", file.http)?)?,
+            peer: address("peer", &text("peer", file.peer)?)?,
+            insecure: insecure || args.insecure,
+            log_format,
+            limits,
+            dev: None,
+        }
+        .guarded()
+    }
+
+    /// Refuses to be reachable from other machines unless told so.
+    fn guarded(self) -> Result<Self, ConfigError> {
+        if !self.insecure {
+            for (name, address) in [("grpc", self.grpc), ("http", self.http), ("peer", self.peer)] {
+                if !address.ip().is_loopback() {
+                    return Err(ConfigError::Insecure { name, address });
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed { path: path.to_owned(), reason: error.to_string() })
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("STANCHION_{}", name.to_uppercase())
+}
+
+fn wrong(name: &str, value: &str, reason: &str) -> ConfigError {
+    ConfigError::Wrong { name: name.to_owned(), value: value.to_owned(), reason: reason.to_owned() }
+}
+
+fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), ConfigError> {
+    let number = value
+        .parse()
+        .map_err(|_| wrong(&format!("limit {name}"), value, "a limit is a whole number that is not negative"))?;
+    Ok(limits.set(name, number)?)
+}
+
+fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let mut found = text.to_socket_addrs().map_err(|error| wrong(name, text, &format!("not HOST:PORT ({error})")))?;
+    found.next().ok_or_else(|| wrong(name, text, "the host has no address"))
+}
+
+/// Temporal's names of search attribute types, as its command line takes them.
+pub fn parse_attribute_type(text: &str) -> Option<IndexedValueType> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "text" => IndexedValueType::Text,
+        "keyword" => IndexedValueType::Keyword,
+        "int" => IndexedValueType::Int,
+        "double" => IndexedValueType::Double,
+        "bool" => IndexedValueType::Bool,
+        "datetime" => IndexedValueType::Datetime,
+        "keywordlist" => IndexedValueType::KeywordList,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<NodeConfig, ConfigError> {
+        let folder = std::env::temp_dir().join(format!("stanchion-config-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let args = NodeArgs { config: Some(path), insecure: false };
+        let config = NodeConfig::from_sources(&args, |name| variables.get(name).cloned());
+        std::fs::remove_dir_all(folder).unwrap();
+        config
+    }
+
+    const GOOD: &str = r#"
+        node_id = 2
+        data = "/tmp/x"
+        grpc = "127.0.0.1:7233"
+        http = "127.0.0.1:8233"
+        peer = "127.0.0.1:7433"
+        [limits]
+        history_events_max = 50
+    "#;
+
+    #[test]
+    fn a_file_is_read_and_variables_win_over_it() {
+        let config = load(GOOD, &[("STANCHION_NODE_ID", "7"), ("STANCHION_LIMIT_PAYLOAD_BYTES_MAX", "9")]).unwrap();
+        assert_eq!((config.node_id, config.limits.history_events_max, config.limits.payload_bytes_max), (7, 50, 9));
+    }
+
+    #[test]
+    fn a_typo_is_an_error_that_names_it() {
+        let error = load(&GOOD.replace("peer", "pear"), &[]).unwrap_err().to_string();
+        assert!(error.contains("pear"), "{error}");
+        let error = load(&GOOD.replace("history_events_max", "history_event_max"), &[]).unwrap_err().to_string();
+        assert!(error.contains("history_event_max"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let error = load("node_id = 1", &[]).unwrap_err();
+        assert_eq!(error, ConfigError::Missing { name: "data" });
+        let error = load(&GOOD.replace("127.0.0.1:7233", "nonsense"), &[]).unwrap_err().to_string();
+        assert!(error.contains("grpc") && error.contains("nonsense"), "{error}");
+        let error = load(&GOOD.replace("node_id = 2", "node_id = 0"), &[]).unwrap_err().to_string();
+        assert!(error.contains("node_id"), "{error}");
+    }
+
+    #[test]
+    fn other_machines_reach_it_only_when_told_so() {
+        let open = GOOD.replace("127.0.0.1:7233", "0.0.0.0:7233");
+        assert!(matches!(load(&open, &[]), Err(ConfigError::Insecure { name: "grpc", .. })));
+        assert!(load(&open, &[("STANCHION_INSECURE", "true")]).is_ok());
+    }
+}

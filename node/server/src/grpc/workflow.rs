@@ -1,0 +1,297 @@
+//! Calls that name a run: start, signal, cancel, terminate, describe, reset of stickiness.
+//!
+//! Each is checked on the node it came in at, given a request id if it has none (so that repeating it is safe), and answered by the
+//! leader of the run's group.
+
+use std::sync::Arc;
+
+use stanchion_engine::read;
+use stanchion_engine::reply::Reply;
+use stanchion_engine::{GroupId, Rejection};
+use stanchion_proto::command::command::Kind;
+use stanchion_proto::command::{
+    Command, Poller, RequestCancelWorkflow, ResetStickyTaskQueue, RunRef, SignalWithStartWorkflow, SignalWorkflow,
+    StartWorkflow, TerminateWorkflow,
+};
+use stanchion_proto::temporal::common::v1::WorkflowExecution;
+use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
+use stanchion_proto::temporal::workflowservice::v1::*;
+
+use super::search_attributes;
+use crate::meta::Namespace;
+use crate::node::Node;
+use crate::routing::{GroupCall, Here, group_of_run};
+use crate::shell::{CallError, run_not_found};
+use crate::validate;
+
+/// A reply that this command cannot have.
+pub fn unexpected(method: &str, reply: Reply) -> CallError {
+    CallError::Fatal(format!("{method} was answered with {reply:?}"))
+}
+
+pub fn new_request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A command for a run of this namespace.
+pub fn command(namespace: &Namespace, kind: Kind) -> Command {
+    Command {
+        namespace_id: namespace.id.clone(),
+        namespace: namespace.name.clone(),
+        kind: Some(kind),
+        ..Default::default()
+    }
+}
+
+async fn group(node: &Arc<Node>, namespace: &str, workflow_id: &str) -> Result<GroupId, CallError> {
+    let namespace = node.meta.namespace(node, namespace).await?;
+    Ok(group_of_run(node, &namespace.id, workflow_id))
+}
+
+fn id_of(execution: &Option<WorkflowExecution>) -> &str {
+    execution.as_ref().map_or("", |execution| execution.workflow_id.as_str())
+}
+
+impl GroupCall for StartWorkflowExecutionRequest {
+    const METHOD: &'static str = "StartWorkflowExecution";
+    const REPEATABLE: bool = true;
+    type Answer = StartWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        let namespace = node.meta.namespace(node, &self.namespace).await?;
+        validate::start(self, &node.limits)?;
+        search_attributes::check(node, &namespace, self.search_attributes.as_ref()).await?;
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, &self.workflow_id).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let workflow_id = self.workflow_id.clone();
+        let start = StartWorkflow { eager_poller: eager_poller(&self), request: Some(self), reservation: None };
+        let reply = at.term.propose(command(&namespace, Kind::StartWorkflow(start))).await?;
+        let Reply::Started { run_id, started, running, eager, link } = reply else {
+            return Err(unexpected(Self::METHOD, reply));
+        };
+        let status = if running {
+            WorkflowExecutionStatus::Running.into()
+        } else {
+            let (ns, wid, rid) = (&namespace.id, &workflow_id, &run_id);
+            at.term.read(|reader| read::run_view(reader, ns, wid, rid)).await?.map_or(0, |view| view.status)
+        };
+        Ok(StartWorkflowExecutionResponse {
+            first_execution_run_id: run_id.clone(),
+            run_id,
+            started,
+            status,
+            eager_workflow_task: eager.map(|start| at.term.poll_response(&start)).transpose()?,
+            link,
+        })
+    }
+}
+
+/// The starter, as the poller of the first workflow task, if it asked for that and may have it.
+fn eager_poller(request: &StartWorkflowExecutionRequest) -> Option<Poller> {
+    let delayed = request.workflow_start_delay.as_ref().is_some_and(|delay| delay.seconds > 0 || delay.nanos > 0);
+    if !request.request_eager_execution || delayed || !request.cron_schedule.is_empty() {
+        return None;
+    }
+    let worker = request.eager_worker_deployment_options.clone().unwrap_or_default();
+    Some(Poller {
+        identity: request.identity.clone(),
+        deployment_name: worker.deployment_name,
+        build_id: worker.build_id,
+        // The start's own, so that a repeated start is the same start.
+        request_id: request.request_id.clone(),
+        ..Default::default()
+    })
+}
+
+impl GroupCall for SignalWorkflowExecutionRequest {
+    const METHOD: &'static str = "SignalWorkflowExecution";
+    const REPEATABLE: bool = true;
+    type Answer = SignalWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        validate::signal(self, &node.limits)?;
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let signal = SignalWorkflow { request: Some(self), reservation: None };
+        match at.term.propose(command(&namespace, Kind::SignalWorkflow(signal))).await? {
+            Reply::Signaled { link } => Ok(SignalWorkflowExecutionResponse { link }),
+            Reply::Done => Ok(SignalWorkflowExecutionResponse { link: None }),
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+impl GroupCall for SignalWithStartWorkflowExecutionRequest {
+    const METHOD: &'static str = "SignalWithStartWorkflowExecution";
+    const REPEATABLE: bool = true;
+    type Answer = SignalWithStartWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        let namespace = node.meta.namespace(node, &self.namespace).await?;
+        validate::signal_with_start(self, &node.limits)?;
+        search_attributes::check(node, &namespace, self.search_attributes.as_ref()).await?;
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, &self.workflow_id).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let start = SignalWithStartWorkflow { request: Some(self), reservation: None };
+        match at.term.propose(command(&namespace, Kind::SignalWithStartWorkflow(start))).await? {
+            Reply::Started { run_id, started, link, .. } => Ok(SignalWithStartWorkflowExecutionResponse {
+                first_execution_run_id: run_id.clone(),
+                run_id,
+                started,
+                signal_link: link,
+            }),
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+impl GroupCall for RequestCancelWorkflowExecutionRequest {
+    const METHOD: &'static str = "RequestCancelWorkflowExecution";
+    const REPEATABLE: bool = true;
+    type Answer = RequestCancelWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        validate::execution(self.workflow_execution.as_ref())?;
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let cancel = RequestCancelWorkflow { request: Some(self), reservation: None };
+        match at.term.propose(command(&namespace, Kind::RequestCancelWorkflow(cancel))).await? {
+            Reply::Done | Reply::Stale => Ok(RequestCancelWorkflowExecutionResponse {}),
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+impl GroupCall for TerminateWorkflowExecutionRequest {
+    const METHOD: &'static str = "TerminateWorkflowExecution";
+    /// A second one is refused because of the first, and the caller would take its own success for a failure.
+    const REPEATABLE: bool = false;
+    type Answer = TerminateWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        validate::execution(self.workflow_execution.as_ref())?;
+        Ok(validate::blob(self.details.as_ref(), &node.limits)?)
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let terminate = TerminateWorkflow { request: Some(self) };
+        match at.term.propose(command(&namespace, Kind::TerminateWorkflow(terminate))).await? {
+            Reply::Done => Ok(TerminateWorkflowExecutionResponse {}),
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+impl GroupCall for DescribeWorkflowExecutionRequest {
+    const METHOD: &'static str = "DescribeWorkflowExecution";
+    const REPEATABLE: bool = true;
+    type Answer = DescribeWorkflowExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        Ok(validate::execution(self.execution.as_ref())?)
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, id_of(&self.execution)).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let named = self.execution.unwrap_or_default();
+        let view = view(&at, &namespace, &named).await?;
+        let described = at.term.read(|reader| read::describe(reader, &namespace.name, &view.key)).await?;
+        Ok(described?)
+    }
+}
+
+impl GroupCall for ResetStickyTaskQueueRequest {
+    const METHOD: &'static str = "ResetStickyTaskQueue";
+    const REPEATABLE: bool = true;
+    type Answer = ResetStickyTaskQueueResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        Ok(validate::execution(self.execution.as_ref())?)
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, id_of(&self.execution)).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let named = self.execution.unwrap_or_default();
+        let run = RunRef { workflow_id: named.workflow_id, run_id: named.run_id };
+        let reset = ResetStickyTaskQueue { run: Some(run) };
+        match at.term.propose(command(&namespace, Kind::ResetStickyTaskQueue(reset))).await? {
+            Reply::Done | Reply::Stale => Ok(ResetStickyTaskQueueResponse {}),
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+/// The run that a call names; without a run id the current one.
+pub async fn view(at: &Here, namespace: &Namespace, named: &WorkflowExecution) -> Result<read::RunView, CallError> {
+    let (workflow_id, run_id) = (&named.workflow_id, &named.run_id);
+    let view = at.term.read(|reader| read::run_view(reader, &namespace.id, workflow_id, run_id)).await?;
+    view.ok_or_else(|| CallError::Rejected(not_found(named)))
+}
+
+fn not_found(named: &WorkflowExecution) -> Rejection {
+    if named.run_id.is_empty() {
+        return run_not_found(&named.workflow_id);
+    }
+    Rejection::not_found(format!(
+        "workflow execution not found for workflow ID \"{}\" and run ID \"{}\"",
+        named.workflow_id, named.run_id
+    ))
+}

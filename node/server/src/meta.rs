@@ -1,0 +1,161 @@
+//! This node's copy of the meta group: namespaces, search attributes, nodes.
+//!
+//! The copy follows the meta group's applied entries. Where it does not know a name, it is first brought up to what the meta group's
+//! leader has acknowledged: a namespace is usable on every node the moment that the call which made it returns.
+//!
+//! Called by every handler (to resolve a namespace) and by `node` (to follow).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use stanchion_engine::GroupId;
+use stanchion_engine::read::{self, MetaView, NamespaceView};
+use tokio::sync::watch;
+
+use crate::node::Node;
+use crate::routing;
+use crate::shell::CallError;
+use crate::status;
+
+/// Method between nodes: the meta group's index up to which everything is acknowledged.
+pub const POSITION: &str = "MetaPosition";
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_WHEN_AWAITED: Duration = Duration::from_millis(2);
+const REFRESH_WITHIN: Duration = Duration::from_secs(5);
+
+/// A namespace as handlers need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Namespace {
+    pub id: String,
+    pub name: String,
+}
+
+pub struct Meta {
+    view: watch::Sender<Arc<MetaView>>,
+    applied: watch::Sender<u64>,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self { view: watch::Sender::new(Arc::new(MetaView::default())), applied: watch::Sender::new(0) }
+    }
+}
+
+impl Meta {
+    pub fn view(&self) -> Arc<MetaView> {
+        self.view.borrow().clone()
+    }
+
+    /// The namespace of that name.
+    pub async fn namespace(&self, node: &Arc<Node>, name: &str) -> Result<Namespace, CallError> {
+        if name.is_empty() {
+            return Err(CallError::Rejected(stanchion_engine::Rejection::invalid("Namespace is empty.")));
+        }
+        if let Some(known) = self.named(name) {
+            return Ok(known);
+        }
+        self.refresh(node).await?;
+        self.named(name).ok_or_else(|| CallError::Rejected(status::namespace_not_found(name)))
+    }
+
+    /// The namespace's name by its id, which tokens carry.
+    pub fn name_of(&self, id: &str) -> Option<String> {
+        self.view.borrow().namespaces.values().find(|namespace| namespace.id == id).map(|namespace| namespace.name.clone())
+    }
+
+    /// All that is known of a namespace, by name or id, as of now.
+    pub async fn describe(&self, node: &Arc<Node>, name: &str, id: &str) -> Result<NamespaceView, CallError> {
+        self.refresh(node).await?;
+        let view = self.view();
+        let found = match name {
+            "" => view.namespaces.values().find(|namespace| namespace.id == id),
+            name => view.namespaces.get(name),
+        };
+        let asked = if name.is_empty() { id } else { name };
+        found.cloned().ok_or_else(|| CallError::Rejected(status::namespace_not_found(asked)))
+    }
+
+    fn named(&self, name: &str) -> Option<Namespace> {
+        let view = self.view.borrow();
+        view.namespaces.get(name).map(|found| Namespace { id: found.id.clone(), name: found.name.clone() })
+    }
+
+    /// Brings the copy up to everything that the meta group has acknowledged.
+    pub async fn refresh(&self, node: &Arc<Node>) -> Result<(), CallError> {
+        let deadline = Instant::now() + REFRESH_WITHIN;
+        loop {
+            match self.position(node, deadline).await {
+                Ok(index) => {
+                    self.look(node)?;
+                    let mut applied = self.applied.subscribe();
+                    loop {
+                        if *applied.borrow_and_update() >= index {
+                            return Ok(());
+                        }
+                        if Instant::now() >= deadline {
+                            return Err(CallError::NotHere { leader: None });
+                        }
+                        let _ = tokio::time::timeout(LOOK_WHEN_AWAITED, applied.changed()).await;
+                        self.look(node)?;
+                    }
+                }
+                Err(CallError::NotHere { .. } | CallError::Unknown(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn position(&self, node: &Arc<Node>, deadline: Instant) -> Result<u64, CallError> {
+        if node.shells.term(GroupId::META).is_ok() {
+            return acknowledged(node).await;
+        }
+        let leader = routing::leader_elsewhere(node, GroupId::META).ok_or(CallError::NotHere { leader: None })?;
+        let body = node.neighbours.carry(leader, POSITION, Bytes::new(), deadline).await?;
+        let index: [u8; 8] = body
+            .as_ref()
+            .try_into()
+            .map_err(|_| CallError::Fatal(format!("{POSITION} was answered with {} bytes instead of 8", body.len())))?;
+        Ok(u64::from_be_bytes(index))
+    }
+
+    /// Reads the tables again if entries were applied since.
+    fn look(&self, node: &Node) -> Result<(), CallError> {
+        let Some(handle) = node.replica().and_then(|replica| replica.group(GroupId::META)) else { return Ok(()) };
+        let applied = handle.applied_index();
+        if applied > *self.applied.borrow() {
+            let fresh = read::meta(&handle.reader())?;
+            self.view.send_replace(Arc::new(fresh));
+            self.applied.send_replace(applied);
+        }
+        Ok(())
+    }
+
+    /// Follows the meta group for as long as the node lives.
+    pub async fn follow(node: Arc<Node>) {
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            if let Err(error) = node.meta.look(&node) {
+                tracing::error!(%error, "the meta group's tables could not be read");
+            }
+        }
+    }
+}
+
+/// On the meta group's leader.
+async fn acknowledged(node: &Node) -> Result<u64, CallError> {
+    let handle = node.replica().and_then(|replica| replica.group(GroupId::META));
+    let handle = handle.ok_or(CallError::NotHere { leader: None })?;
+    handle.read_index().await?;
+    Ok(handle.applied_index())
+}
+
+/// [`POSITION`], carried here.
+pub async fn serve_position(node: &Arc<Node>) -> Result<Bytes, CallError> {
+    Ok(Bytes::copy_from_slice(&acknowledged(node).await?.to_be_bytes()))
+}

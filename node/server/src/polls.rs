@@ -1,0 +1,173 @@
+//! One poll, from the node that the worker is connected to, to the matcher that owns the queue, to the leader of the task's run.
+//!
+//! ```text
+//! worker --poll--> any node --Peer.Call--> owner of the queue: Dispatch --pairing--> StartTask at the run's leader
+//!                     |                          |                                          |
+//!                     +<-------------------------+<------------ encoded poll response <-----+
+//! ```
+//!
+//! The queue's owner changes when nodes come and go: the poll then moves, and its worker does not notice. A worker that disconnects
+//! cancels its poll, all the way, because every step is a future that is dropped.
+//!
+//! Never: a second start for one pairing under another request id; an answer after the caller's deadline.
+//!
+//! Called by the gRPC poll handlers and, for polls that were carried here, by `calls`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message;
+use stanchion_dispatch::{Pairing, PollOutcome, PollerSpec, QueueKey};
+use stanchion_engine::effects::{TaskKind, TaskRef};
+use stanchion_engine::reply::Detail;
+use stanchion_engine::{EventId, GroupId, Rejection, RunKey};
+use stanchion_proto::command::Poller;
+use stanchion_proto::node::{StartTaskReply, StartTaskRequest, TaskName, start_task_reply::Outcome};
+use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
+
+use crate::node::Node;
+use crate::shell::{CallError, StartedTask, task_name};
+
+/// A start is replicated in milliseconds; a leader that takes longer than this is not one.
+const START_WITHIN: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// A poll as any node understands it.
+pub struct Poll {
+    pub queue: QueueKey,
+    pub spec: PollerSpec,
+    /// The method and message to carry to the queue's owner.
+    pub method: &'static str,
+    pub message: Bytes,
+}
+
+/// Waits for a task. The encoded poll response; empty when there was none in time.
+pub async fn poll(node: &Arc<Node>, poll: Poll) -> Result<Bytes, CallError> {
+    let deadline = poll.spec.deadline;
+    loop {
+        let mut view = node.neighbours.liveness.version();
+        view.borrow_and_update();
+        let owner = node.neighbours.liveness.owner_of(&poll.queue);
+        let outcome = if owner == node.id() {
+            poll_here(node, poll.queue.clone(), poll.spec.clone()).await
+        } else {
+            let carried = node.neighbours.carry(owner, poll.method, poll.message.clone(), deadline);
+            tokio::select! {
+                outcome = carried => outcome,
+                () = moved(node, &poll.queue, owner, &mut view) => Err(CallError::NotHere { leader: None }),
+            }
+        };
+        match outcome {
+            Err(CallError::NotHere { .. } | CallError::Unknown(_)) => {
+                // The owner has gone or has changed: the poll goes on elsewhere.
+                if Instant::now() + AGAIN_AFTER >= deadline {
+                    return Ok(Bytes::new());
+                }
+                let _ = tokio::time::timeout(AGAIN_AFTER, view.changed()).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Waits for a task in this node's matcher. `NotHere` when the queue has moved to another node.
+pub async fn poll_here(node: &Arc<Node>, queue: QueueKey, spec: PollerSpec) -> Result<Bytes, CallError> {
+    let mut view = node.neighbours.liveness.version();
+    tokio::select! {
+        biased;
+        outcome = wait(node, queue.clone(), spec) => outcome,
+        () = moved(node, &queue, node.id(), &mut view) => {
+            Err(CallError::NotHere { leader: Some(node.neighbours.liveness.owner_of(&queue)) })
+        }
+    }
+}
+
+/// Done when the queue belongs to another node than `owner`.
+async fn moved(node: &Node, queue: &QueueKey, owner: u64, view: &mut tokio::sync::watch::Receiver<u64>) {
+    while node.neighbours.liveness.owner_of(queue) == owner {
+        if view.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn wait(node: &Arc<Node>, queue: QueueKey, spec: PollerSpec) -> Result<Bytes, CallError> {
+    let polled = node.dispatch.poll(queue, spec).await;
+    let mut outcome = polled.map_err(|refused| {
+        let code = stanchion_engine::reply::Code::ResourceExhausted;
+        CallError::Rejected(Rejection::new(code, refused.to_string()).with(Detail::ResourceExhausted {
+            cause: ResourceExhaustedCause::ConcurrentLimit.into(),
+            scope: ResourceExhaustedScope::Namespace.into(),
+        }))
+    })?;
+    loop {
+        outcome = match outcome {
+            PollOutcome::HandedOver(response) => return Ok(response),
+            PollOutcome::Query(query) => return Ok(query.response),
+            PollOutcome::Empty | PollOutcome::Shutdown => return Ok(Bytes::new()),
+            PollOutcome::Matched(pairing) => match start(node, &pairing).await {
+                Ok(StartedTask::Response(response)) => {
+                    pairing.started();
+                    return Ok(response);
+                }
+                Ok(StartedTask::Gone) => pairing.gone().await,
+                Err(error) => {
+                    tracing::debug!(%error, task = ?pairing.offer().task, "a task was not started; its leader offers it again");
+                    pairing.retry_later().await
+                }
+            },
+        };
+    }
+}
+
+/// Asks the leader that made the offer to start the task.
+async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallError> {
+    let (offer, source) = (pairing.offer(), pairing.source());
+    if source.node == node.id() {
+        let term = node.shells.term(source.group)?;
+        let queue = pairing.queue().name.clone();
+        return term.start_task(offer.kind, offer.task.clone(), pairing.poller().clone(), queue).await;
+    }
+    let request = StartTaskRequest {
+        group: source.group.0,
+        is_activity: offer.kind == TaskKind::Activity,
+        task: Some(task_name(&offer.task)),
+        poller: pairing.poller().encode_to_vec().into(),
+        polled_task_queue: pairing.queue().name.clone(),
+    };
+    let until = Instant::now() + START_WITHIN;
+    let body = node.neighbours.carry(source.node, "StartTask", request.encode_to_vec().into(), until).await?;
+    let reply = StartTaskReply::decode(body).map_err(|error| CallError::Fatal(format!("StartTask's answer: {error}")))?;
+    match reply.outcome {
+        Some(Outcome::Response(response)) => Ok(StartedTask::Response(response)),
+        Some(Outcome::Gone(_)) => Ok(StartedTask::Gone),
+        None => Err(CallError::Unknown("StartTask was answered with an outcome that is not known here".to_owned())),
+    }
+}
+
+/// "StartTask", carried here by a matcher.
+pub async fn serve_start(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
+    let request =
+        StartTaskRequest::decode(body).map_err(|error| CallError::Fatal(format!("StartTask does not decode: {error}")))?;
+    let poller =
+        Poller::decode(request.poller).map_err(|error| CallError::Fatal(format!("StartTask's poller: {error}")))?;
+    let kind = if request.is_activity { TaskKind::Activity } else { TaskKind::Workflow };
+    let term = node.shells.term(GroupId(request.group))?;
+    let task = task_of(request.task.unwrap_or_default());
+    let outcome = match term.start_task(kind, task, poller, request.polled_task_queue).await? {
+        StartedTask::Response(response) => Outcome::Response(response),
+        StartedTask::Gone => Outcome::Gone(true),
+    };
+    Ok(StartTaskReply { outcome: Some(outcome) }.encode_to_vec().into())
+}
+
+/// The inverse of `task_name`.
+pub fn task_of(name: TaskName) -> TaskRef {
+    TaskRef {
+        run: RunKey { namespace_id: name.namespace_id, workflow_id: name.workflow_id, run_id: name.run_id },
+        scheduled_event_id: EventId(name.scheduled_event_id),
+        attempt: name.attempt,
+        stamp: name.stamp,
+    }
+}

@@ -1,0 +1,152 @@
+//! Carries a call to the node that leads the group concerned, and repeats it for as long as that is safe and the caller waits.
+//!
+//! ```text
+//! here leads? --yes--> handler on the term --> answer
+//!      |                    |
+//!      no                   +-- not the leader any more (nothing applied) --+
+//!      |                    +-- outcome unknown, call repeatable -----------+--> wait for a leader, again
+//!      +--> Peer.Call to the leader --> answer                              |
+//!                  +-- not here / lost ------------------------------------+
+//! ```
+//!
+//! Never: repeats a call whose outcome is unknown unless repeating it cannot do it twice; waits past the caller's deadline; spins.
+//!
+//! Called by the gRPC handlers; [`serve_local`] also by the peer service for calls that were carried here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message;
+use stanchion_engine::GroupId;
+use stanchion_engine::slot::slot_of;
+use stanchion_replica::Role;
+
+use crate::meta::Namespace;
+use crate::node::Node;
+use crate::shell::{CallError, LeaderTerm};
+
+/// Waits between attempts when no leader change wakes the caller sooner.
+const AGAIN_MIN: Duration = Duration::from_millis(20);
+const AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How long a call may still wait for a node that has lost the leadership: it may be handing over.
+const OUSTED_GRACE: Duration = Duration::from_millis(300);
+
+/// A call that is answered by the leader of one group.
+pub trait GroupCall: Message + Default + Clone + 'static {
+    /// The gRPC method's short name, which is also its name between nodes.
+    const METHOD: &'static str;
+    /// Doing it a second time after an unknown outcome is harmless: it carries a request id, is fenced by its token, or only reads.
+    const REPEATABLE: bool;
+    type Answer: Message + Default + 'static;
+
+    /// On the node that the client is connected to: refuses what is malformed, and stamps what repeating it needs.
+    fn check(&mut self, node: &Arc<Node>) -> impl Future<Output = Result<(), CallError>> + Send;
+
+    /// The group that answers; resolves the namespace and decodes tokens on the way.
+    fn group(&self, node: &Arc<Node>) -> impl Future<Output = Result<GroupId, CallError>> + Send;
+
+    /// Runs on the leader.
+    fn on_leader(self, at: Here) -> impl Future<Output = Result<Self::Answer, CallError>> + Send;
+}
+
+/// Where and until when a handler runs.
+pub struct Here {
+    pub node: Arc<Node>,
+    pub term: Arc<LeaderTerm>,
+    pub deadline: Instant,
+}
+
+impl Here {
+    pub async fn namespace(&self, name: &str) -> Result<Namespace, CallError> {
+        self.node.meta.namespace(&self.node, name).await
+    }
+}
+
+/// The group of a run.
+pub fn group_of_run(node: &Node, namespace_id: &str, workflow_id: &str) -> GroupId {
+    node.replica().map_or(GroupId::META, |replica| replica.group_of(slot_of(namespace_id, workflow_id)))
+}
+
+/// Gets the call answered, wherever the leader is.
+pub async fn call<R: GroupCall>(node: &Arc<Node>, request: R, deadline: Instant) -> Result<R::Answer, CallError> {
+    let mut unknown: Option<String> = None;
+    let mut pause = AGAIN_MIN;
+    loop {
+        let group = request.group(node).await?;
+        match attempt(node, group, &request, deadline).await {
+            Err(CallError::NotHere { .. }) => {}
+            Err(CallError::Unknown(why)) if R::REPEATABLE => unknown = Some(why),
+            outcome => return outcome,
+        }
+        if Instant::now() + pause >= deadline {
+            return Err(unknown.map_or(CallError::NotHere { leader: None }, CallError::Unknown));
+        }
+        wait_for_leader(node, group, pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+async fn attempt<R: GroupCall>(
+    node: &Arc<Node>,
+    group: GroupId,
+    request: &R,
+    deadline: Instant,
+) -> Result<R::Answer, CallError> {
+    if let Ok(term) = node.shells.term(group) {
+        let here = Here { node: node.clone(), term, deadline };
+        return request.clone().on_leader(here).await;
+    }
+    let Some(leader) = leader_elsewhere(node, group) else { return Err(CallError::NotHere { leader: None }) };
+    let carried = node.neighbours.carry(leader, R::METHOD, request.encode_to_vec().into(), deadline);
+    let body = tokio::select! {
+        body = carried => body?,
+        () = ousted(node, group, leader) => {
+            return Err(CallError::Unknown(format!("node {leader} lost the leadership while it had the call")));
+        }
+    };
+    R::Answer::decode(body).map_err(|error| {
+        CallError::Fatal(format!("the answer of node {leader} to {} does not decode: {error}", R::METHOD))
+    })
+}
+
+/// A call that another node carried here: answered if this node leads the group, and otherwise handed back.
+pub async fn serve_local<R: GroupCall>(node: &Arc<Node>, body: Bytes, deadline: Instant) -> Result<Bytes, CallError> {
+    let request = R::decode(body)
+        .map_err(|error| CallError::Fatal(format!("a carried {} does not decode: {error}", R::METHOD)))?;
+    let group = request.group(node).await?;
+    let term = node.shells.term(group).map_err(|_| CallError::NotHere { leader: leader_elsewhere(node, group) })?;
+    let here = Here { node: node.clone(), term, deadline };
+    Ok(request.on_leader(here).await?.encode_to_vec().into())
+}
+
+/// The leader of a group, if it is another node.
+pub fn leader_elsewhere(node: &Node, group: GroupId) -> Option<u64> {
+    node.replica()?.leader_of(group).filter(|leader| *leader != node.id())
+}
+
+/// Done a little after another node than `leader` is known to lead.
+async fn ousted(node: &Node, group: GroupId, leader: u64) {
+    let Some(handle) = node.replica().and_then(|replica| replica.group(group)) else {
+        return std::future::pending().await;
+    };
+    let mut role = handle.role();
+    let other = |role: &Role| match role {
+        Role::Leader { .. } => true,
+        Role::Follower { leader: Some(now) } => *now != leader,
+        Role::Follower { leader: None } => false,
+    };
+    if role.wait_for(other).await.is_err() {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(OUSTED_GRACE).await;
+}
+
+async fn wait_for_leader(node: &Node, group: GroupId, at_most: Duration) {
+    let Some(handle) = node.replica().and_then(|replica| replica.group(group)) else {
+        return tokio::time::sleep(at_most).await;
+    };
+    let mut role = handle.role();
+    // Either way the caller looks again.
+    let _ = tokio::time::timeout(at_most, role.changed()).await;
+}

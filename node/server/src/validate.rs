@@ -1,0 +1,277 @@
+//! What a request must look like before anything is asked of a run: the checks and the words of the real server.
+//!
+//! Rules that need a run's state are the engine's. The messages here are those that the real server was seen to send
+//! (tests/differential/ERRORS.md); clients match on some of them.
+//!
+//! Called by the gRPC handlers, once, on the node that the client is connected to.
+
+use prost::Message;
+use stanchion_engine::Rejection;
+use stanchion_engine::limits::Limits;
+use stanchion_proto::temporal::common::v1::{Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link};
+use stanchion_proto::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
+use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+use stanchion_proto::temporal::workflowservice::v1::{
+    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+};
+
+pub type Checked = Result<(), Rejection>;
+
+const LINKS_MAX: usize = 10;
+const RESERVED_PREFIX: &str = "/_sys/";
+
+fn refuse(message: impl Into<String>) -> Checked {
+    Err(Rejection::invalid(message))
+}
+
+fn id_max(limits: &Limits) -> usize {
+    usize::try_from(limits.id_bytes_max).unwrap_or(usize::MAX)
+}
+
+/// `Something length exceeds limit.`
+pub fn short(text: &str, limits: &Limits, message: &str) -> Checked {
+    if text.len() > id_max(limits) { refuse(message) } else { Ok(()) }
+}
+
+/// The run that a call names.
+pub fn execution(execution: Option<&WorkflowExecution>) -> Checked {
+    let Some(execution) = execution else { return refuse("Execution is not set on request.") };
+    if execution.workflow_id.is_empty() {
+        return refuse("WorkflowId is not set on request.");
+    }
+    run_id(&execution.run_id, "Invalid RunId.")
+}
+
+pub fn run_id(run_id: &str, message: &str) -> Checked {
+    if run_id.is_empty() || uuid::Uuid::parse_str(run_id).is_ok() { Ok(()) } else { refuse(message) }
+}
+
+pub fn task_queue(queue: Option<&TaskQueue>, limits: &Limits) -> Checked {
+    let Some(queue) = queue else { return refuse("taskQueue is not set") };
+    if queue.name.is_empty() {
+        return refuse("missing task queue name");
+    }
+    short(&queue.name, limits, "taskQueue length exceeds limit")?;
+    if queue.name.starts_with(RESERVED_PREFIX) {
+        return refuse(format!("task queue name cannot start with reserved prefix {RESERVED_PREFIX}"));
+    }
+    Ok(())
+}
+
+pub fn identity(identity: &str, limits: &Limits) -> Checked {
+    short(identity, limits, "Identity length exceeds limit.")
+}
+
+/// Payloads of one field.
+pub fn blob(payloads: Option<&Payloads>, limits: &Limits) -> Checked {
+    blob_bytes(payloads.map_or(0, Message::encoded_len), limits)
+}
+
+pub fn blob_bytes(bytes: usize, limits: &Limits) -> Checked {
+    if bytes as u64 > limits.payload_bytes_max { refuse("Blob data size exceeds limit.") } else { Ok(()) }
+}
+
+pub fn header_bytes(header: Option<&Header>) -> usize {
+    header.map_or(0, Message::encoded_len)
+}
+
+fn memo(memo: Option<&Memo>, limits: &Limits) -> Checked {
+    if memo.map_or(0, Message::encoded_len) as u64 > limits.memo_bytes_max {
+        return refuse("Memo size exceeds limit.");
+    }
+    Ok(())
+}
+
+fn links(links: &[Link]) -> Checked {
+    if links.len() > LINKS_MAX {
+        return refuse(format!("cannot attach more than {LINKS_MAX} links per request, got {}", links.len()));
+    }
+    for link in links {
+        if let Some(link::Variant::WorkflowEvent(event)) = &link.variant {
+            let fields = [("namespace", &event.namespace), ("workflow ID", &event.workflow_id), ("run ID", &event.run_id)];
+            if let Some((name, _)) = fields.iter().find(|(_, value)| value.is_empty()) {
+                return refuse(format!("workflow event link must not have an empty {name} field"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn priority(priority: Option<&Priority>) -> Checked {
+    if priority.is_some_and(|priority| priority.priority_key < 0) {
+        return refuse("priority key can't be negative");
+    }
+    Ok(())
+}
+
+fn negative(duration: Option<&prost_types::Duration>) -> bool {
+    duration.is_some_and(|duration| duration.seconds < 0 || duration.nanos < 0)
+}
+
+fn timeout(duration: Option<&prost_types::Duration>, name: &str) -> Checked {
+    if negative(duration) {
+        return refuse(format!("An invalid {name} is set on request. cause: negative duration"));
+    }
+    Ok(())
+}
+
+fn nanos(duration: Option<&prost_types::Duration>) -> i128 {
+    duration.map_or(0, |duration| i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos))
+}
+
+pub fn retry_policy(policy: Option<&RetryPolicy>) -> Checked {
+    let Some(policy) = policy else { return Ok(()) };
+    // One attempt is no retry: the rest of the policy is not looked at.
+    if policy.maximum_attempts == 1 {
+        return Ok(());
+    }
+    if negative(policy.initial_interval.as_ref()) {
+        return refuse("invalid InitialInterval set on retry policy: negative duration");
+    }
+    // Zero is "unset", and becomes the default.
+    if policy.backoff_coefficient != 0.0 && policy.backoff_coefficient < 1.0 {
+        return refuse("BackoffCoefficient cannot be less than 1 on retry policy.");
+    }
+    if negative(policy.maximum_interval.as_ref()) {
+        return refuse("invalid MaximumInterval set on retry policy: negative duration");
+    }
+    let (initial, longest) = (nanos(policy.initial_interval.as_ref()), nanos(policy.maximum_interval.as_ref()));
+    let initial = if initial == 0 { 1_000_000_000 } else { initial };
+    if longest != 0 && longest < initial {
+        return refuse("MaximumInterval cannot be less than InitialInterval on retry policy.");
+    }
+    if policy.maximum_attempts < 0 {
+        return refuse("MaximumAttempts cannot be negative on retry policy.");
+    }
+    Ok(())
+}
+
+fn reuse_and_conflict(reuse: WorkflowIdReusePolicy, conflict: WorkflowIdConflictPolicy) -> Checked {
+    use WorkflowIdConflictPolicy as Conflict;
+    if reuse == WorkflowIdReusePolicy::TerminateIfRunning && conflict != Conflict::Unspecified {
+        return refuse(format!(
+            "Invalid WorkflowIDReusePolicy: {} cannot be used together with a WorkflowIDConflictPolicy",
+            reuse.as_str_name()
+        ));
+    }
+    if reuse == WorkflowIdReusePolicy::RejectDuplicate && conflict == Conflict::TerminateExisting {
+        return refuse(format!(
+            "Invalid WorkflowIDReusePolicy: {} cannot be used together with WorkflowIdConflictPolicy {}",
+            reuse.as_str_name(),
+            conflict.as_str_name()
+        ));
+    }
+    Ok(())
+}
+
+fn workflow_id(id: &str, limits: &Limits) -> Checked {
+    if id.is_empty() {
+        return refuse("WorkflowId is not set on request.");
+    }
+    let max = id_max(limits);
+    if id.len() > max {
+        return refuse(format!("WorkflowId exceeds maximum allowed length ({}/{max})", id.len()));
+    }
+    Ok(())
+}
+
+pub fn start(request: &StartWorkflowExecutionRequest, limits: &Limits) -> Checked {
+    workflow_id(&request.workflow_id, limits)?;
+    retry_policy(request.retry_policy.as_ref())?;
+    timeout(request.workflow_start_delay.as_ref(), "WorkflowStartDelaySeconds")?;
+    let workflow_type = request.workflow_type.as_ref().map_or("", |kind| kind.name.as_str());
+    if workflow_type.is_empty() {
+        return refuse("WorkflowType is not set on request.");
+    }
+    short(workflow_type, limits, "WorkflowType length exceeds limit.")?;
+    task_queue(request.task_queue.as_ref(), limits)?;
+    timeout(request.workflow_execution_timeout.as_ref(), "WorkflowExecutionTimeoutSeconds")?;
+    timeout(request.workflow_run_timeout.as_ref(), "WorkflowRunTimeoutSeconds")?;
+    timeout(request.workflow_task_timeout.as_ref(), "WorkflowTaskTimeoutSeconds")?;
+    short(&request.request_id, limits, "RequestId length exceeds limit.")?;
+    reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
+    links(&request.links)?;
+    priority(request.priority.as_ref())?;
+    blob(request.input.as_ref(), limits)?;
+    memo(request.memo.as_ref(), limits)
+}
+
+pub fn signal(request: &SignalWorkflowExecutionRequest, limits: &Limits) -> Checked {
+    execution(request.workflow_execution.as_ref())?;
+    if request.signal_name.is_empty() {
+        return refuse("SignalName is not set on request.");
+    }
+    short(&request.signal_name, limits, "SignalName length exceeds limit.")?;
+    short(&request.request_id, limits, "RequestId length exceeds limit.")?;
+    links(&request.links)?;
+    blob(request.input.as_ref(), limits)
+}
+
+pub fn signal_with_start(request: &SignalWithStartWorkflowExecutionRequest, limits: &Limits) -> Checked {
+    let max = id_max(limits);
+    workflow_id(&request.workflow_id, limits)?;
+    if request.signal_name.is_empty() {
+        return refuse("signal not set");
+    }
+    if request.signal_name.len() > max {
+        return refuse(format!("signal name exceeds maximum allowed length ({}/{max})", request.signal_name.len()));
+    }
+    let workflow_type = request.workflow_type.as_ref().map_or("", |kind| kind.name.as_str());
+    if workflow_type.is_empty() {
+        return refuse("workflow type not set");
+    }
+    if workflow_type.len() > max {
+        return refuse(format!("workflow type exceeds maximum allowed length ({}/{max})", workflow_type.len()));
+    }
+    if request.task_queue.is_none() {
+        return refuse("missing task queue name");
+    }
+    task_queue(request.task_queue.as_ref(), limits)?;
+    if request.request_id.len() > max {
+        return refuse(format!("Request ID exceeds maximum allowed length ({}/{max})", request.request_id.len()));
+    }
+    timeout(request.workflow_execution_timeout.as_ref(), "WorkflowExecutionTimeoutSeconds")?;
+    timeout(request.workflow_run_timeout.as_ref(), "WorkflowRunTimeoutSeconds")?;
+    timeout(request.workflow_task_timeout.as_ref(), "WorkflowTaskTimeoutSeconds")?;
+    timeout(request.workflow_start_delay.as_ref(), "WorkflowStartDelaySeconds")?;
+    retry_policy(request.retry_policy.as_ref())?;
+    reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
+    if request.workflow_id_conflict_policy() == WorkflowIdConflictPolicy::Fail {
+        return refuse(format!(
+            "Invalid WorkflowIDConflictPolicy: {} is not supported for this operation.",
+            WorkflowIdConflictPolicy::Fail.as_str_name()
+        ));
+    }
+    links(&request.links)?;
+    priority(request.priority.as_ref())?;
+    blob(request.signal_input.as_ref(), limits)?;
+    blob(request.input.as_ref(), limits)?;
+    memo(request.memo.as_ref(), limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(policy: RetryPolicy) -> Option<String> {
+        retry_policy(Some(&policy)).err().map(|rejection| rejection.message)
+    }
+
+    #[test]
+    fn retry_policies_are_checked_unless_there_is_one_attempt() {
+        let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        let bad = RetryPolicy { initial_interval: negative, ..Default::default() };
+        assert!(refused(bad.clone()).is_some());
+        assert_eq!(refused(RetryPolicy { maximum_attempts: 1, ..bad }), None);
+        assert_eq!(refused(RetryPolicy::default()), None);
+        let below_one = RetryPolicy { backoff_coefficient: 0.5, ..Default::default() };
+        assert_eq!(refused(below_one), Some("BackoffCoefficient cannot be less than 1 on retry policy.".into()));
+    }
+
+    #[test]
+    fn run_ids_are_uuids_or_nothing() {
+        assert!(run_id("", "no").is_ok());
+        assert!(run_id("0193a1a0-0000-7000-8000-000000000000", "no").is_ok());
+        assert_eq!(run_id("x", "no").unwrap_err().message, "no");
+    }
+}
