@@ -115,7 +115,8 @@ async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, S
             ))
         })?;
     }
-    bootstrap::namespaces(node).await.map_err(|error| Status::unavailable(format!("{error:#}")))?;
+    let nodes = members.values().map(record_of).collect();
+    bootstrap::cluster(node, cluster_id.clone(), nodes, groups).await.map_err(|error| Status::unavailable(format!("{error:#}")))?;
     Ok(cluster_id)
 }
 
@@ -126,17 +127,21 @@ async fn adopt(node: &Arc<Node>, request: AdoptClusterRequest) -> Result<Member,
     {
         return Err(Status::already_exists(format!("this node belongs to cluster {cluster_id} already")));
     }
-    let members = request.members.iter().map(|member| PutNode {
+    let members = request.members.iter().map(record_of).collect();
+    let adopted = replica.adopt_cluster(&request.cluster_id, members, request.groups).await;
+    adopted.map_err(|error| Status::internal(error.to_string()))?;
+    node.follow_groups();
+    Ok(own_member(node))
+}
+
+fn record_of(member: &Member) -> PutNode {
+    PutNode {
         node_id: member.node_id,
         peer_address: member.peer_address.clone(),
         grpc_address: member.grpc_address.clone(),
         http_address: member.http_address.clone(),
         incarnation: member.incarnation.clone(),
-    });
-    let adopted = replica.adopt_cluster(&request.cluster_id, members.collect(), request.groups).await;
-    adopted.map_err(|error| Status::internal(error.to_string()))?;
-    node.follow_groups();
-    Ok(own_member(node))
+    }
 }
 
 fn own_member(node: &Node) -> Member {

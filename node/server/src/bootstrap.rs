@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use stanchion_engine::reply::Code;
-use stanchion_proto::command::PutNode;
+use stanchion_engine::GroupId;
+use stanchion_proto::command::meta_command::Kind;
+use stanchion_proto::command::{AddSearchAttributes, CreateCluster, PutNode, PutSlotMap, SlotRange};
+use stanchion_replica::SlotMap;
 use stanchion_proto::temporal::workflowservice::v1::RegisterNamespaceRequest;
 
 use crate::config::{DEV_NAMESPACES, DevSetup};
-use crate::grpc::namespace::AddSearchAttributes;
+use crate::grpc::namespace::register;
+use crate::meta;
 use crate::node::Node;
-use crate::routing;
 use crate::shell::CallError;
 
 /// A node is ready when this one answers.
@@ -27,29 +30,46 @@ const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// `stanchion dev`: creates what is not there yet.
 pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
     let replica = node.replica().ok_or_else(|| anyhow!("the node has not started"))?.clone();
+    let cluster_id = node.store.identity().cluster_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if replica.groups().is_empty() {
-        let cluster_id = uuid::Uuid::new_v4().to_string();
-        let record = own_record(node);
-        replica.bootstrap_single(&cluster_id, record, setup.groups).await?;
+        replica.bootstrap_single(&cluster_id, own_record(node), setup.groups).await?;
         node.follow_groups();
+        record(node, cluster_id, vec![own_record(node)], setup.groups).await?;
     }
     for name in &setup.namespaces {
         namespace(node, name).await?;
         if !setup.search_attributes.is_empty() {
+            let found = node.meta.describe(node, name, "").await?;
             let attributes: BTreeMap<String, i32> =
                 setup.search_attributes.iter().map(|(name, kind)| (name.clone(), *kind as i32)).collect();
-            let request = AddSearchAttributes::new(name.clone(), attributes);
-            routing::call(node, request, Instant::now() + WITHIN).await?;
+            let add = AddSearchAttributes { namespace_id: found.namespace_id.clone(), attributes };
+            meta::change(node, Kind::AddSearchAttributes(add), Instant::now() + WITHIN).await?;
         }
     }
     Ok(())
 }
 
-/// The namespaces that a cluster starts with.
-pub async fn namespaces(node: &Arc<Node>) -> anyhow::Result<()> {
+/// A cluster's record, and the namespaces that it starts with.
+pub async fn cluster(node: &Arc<Node>, cluster_id: String, nodes: Vec<PutNode>, groups: u32) -> anyhow::Result<()> {
+    record(node, cluster_id, nodes, groups).await?;
     for name in DEV_NAMESPACES {
         namespace(node, name).await?;
     }
+    Ok(())
+}
+
+async fn record(node: &Arc<Node>, cluster_id: String, nodes: Vec<PutNode>, groups: u32) -> anyhow::Result<()> {
+    let map = SlotMap::even(groups);
+    let ranges = (1..=groups).flat_map(|group| {
+        map.slots_of(GroupId(group)).into_iter().map(move |slots| SlotRange {
+            first: u32::from(*slots.start()),
+            last: u32::from(*slots.end()),
+            group,
+        })
+    });
+    let slot_map = Some(PutSlotMap { epoch: 1, ranges: ranges.collect() });
+    let create = CreateCluster { cluster_id, nodes, slot_map };
+    meta::change(node, Kind::CreateCluster(create), Instant::now() + WITHIN).await?;
     Ok(())
 }
 
@@ -62,8 +82,8 @@ async fn namespace(node: &Arc<Node>, name: &str) -> anyhow::Result<()> {
         }),
         ..Default::default()
     };
-    match routing::call(node, request, Instant::now() + WITHIN).await {
-        Ok(_) => Ok(()),
+    match register(node, request, Instant::now() + WITHIN).await {
+        Ok(()) => Ok(()),
         Err(CallError::Rejected(rejection)) if rejection.code == Code::AlreadyExists => Ok(()),
         Err(CallError::Status(status)) if status.code() == tonic::Code::AlreadyExists => Ok(()),
         Err(error) => Err(anyhow!("namespace `{name}` could not be made: {error}")),

@@ -13,10 +13,11 @@ use prost::Message;
 use stanchion_dispatch::{QueryTask, QueueKey, Source};
 use stanchion_engine::effects::{Offer, TaskKind};
 use stanchion_engine::{GroupId, ShardTime, Slot};
+use stanchion_proto::command::MetaCommand;
 use stanchion_proto::node::{CallRequest, OfferQueryRequest, OfferTasksRequest};
 use stanchion_proto::temporal::workflowservice::v1 as api;
 
-use crate::grpc::{namespace, query, task_queue};
+use crate::grpc::{query, task_queue};
 use crate::meta;
 use crate::node::Node;
 use crate::polls;
@@ -41,9 +42,7 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         "DescribeTaskQueue" => task_queue::serve_describe(node, body).await,
         "RespondQueryTaskCompleted" => query::serve_answer(node, body),
         meta::POSITION => meta::serve_position(node).await,
-        "RegisterNamespace" => serve_local::<api::RegisterNamespaceRequest>(node, body, deadline).await,
-        "UpdateNamespace" => serve_local::<api::UpdateNamespaceRequest>(node, body, deadline).await,
-        namespace::ADD_SEARCH_ATTRIBUTES => serve_local::<namespace::AddSearchAttributes>(node, body, deadline).await,
+        "Meta" => serve_local::<MetaCommand>(node, body, deadline).await,
         "StartWorkflowExecution" => serve_local::<api::StartWorkflowExecutionRequest>(node, body, deadline).await,
         "SignalWorkflowExecution" => serve_local::<api::SignalWorkflowExecutionRequest>(node, body, deadline).await,
         "SignalWithStartWorkflowExecution" => {

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stanchion_engine::GroupId;
-use stanchion_engine::read::{self, MetaView, NamespaceView};
+use stanchion_engine::read::{self, MetaView};
+use stanchion_engine::reply::Reply;
+use stanchion_proto::command::meta_command::Kind;
+use stanchion_proto::command::{Command, MetaCommand};
+use stanchion_proto::row::NamespaceRow;
 use tokio::sync::watch;
 
 use crate::node::Node;
-use crate::routing;
+use crate::routing::{self, GroupCall, Here};
 use crate::shell::CallError;
 use crate::status;
 
@@ -62,16 +66,16 @@ impl Meta {
 
     /// The namespace's name by its id, which tokens carry.
     pub fn name_of(&self, id: &str) -> Option<String> {
-        self.view.borrow().namespaces.values().find(|namespace| namespace.id == id).map(|namespace| namespace.name.clone())
+        self.view.borrow().namespace_by_id(id).map(|found| found.name.clone())
     }
 
     /// All that is known of a namespace, by name or id, as of now.
-    pub async fn describe(&self, node: &Arc<Node>, name: &str, id: &str) -> Result<NamespaceView, CallError> {
+    pub async fn describe(&self, node: &Arc<Node>, name: &str, id: &str) -> Result<Arc<NamespaceRow>, CallError> {
         self.refresh(node).await?;
         let view = self.view();
         let found = match name {
-            "" => view.namespaces.values().find(|namespace| namespace.id == id),
-            name => view.namespaces.get(name),
+            "" => view.namespace_by_id(id),
+            name => view.namespace(name),
         };
         let asked = if name.is_empty() { id } else { name };
         found.cloned().ok_or_else(|| CallError::Rejected(status::namespace_not_found(asked)))
@@ -79,7 +83,7 @@ impl Meta {
 
     fn named(&self, name: &str) -> Option<Namespace> {
         let view = self.view.borrow();
-        view.namespaces.get(name).map(|found| Namespace { id: found.id.clone(), name: found.name.clone() })
+        view.namespace(name).map(|found| Namespace { id: found.namespace_id.clone(), name: found.name.clone() })
     }
 
     /// Brings the copy up to everything that the meta group has acknowledged.
@@ -158,4 +162,32 @@ async fn acknowledged(node: &Node) -> Result<u64, CallError> {
 /// [`POSITION`], carried here.
 pub async fn serve_position(node: &Arc<Node>) -> Result<Bytes, CallError> {
     Ok(Bytes::copy_from_slice(&acknowledged(node).await?.to_be_bytes()))
+}
+
+/// Changes the meta group's tables; returns once this node's copy has the change.
+pub async fn change(node: &Arc<Node>, kind: Kind, deadline: Instant) -> Result<(), CallError> {
+    routing::call(node, MetaCommand { kind: Some(kind) }, deadline).await?;
+    node.meta.refresh(node).await
+}
+
+impl GroupCall for MetaCommand {
+    const METHOD: &'static str = "Meta";
+    /// Each kind says what is to be, and under which id.
+    const REPEATABLE: bool = true;
+    type Answer = ();
+
+    async fn check(&mut self, _node: &Arc<Node>) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn group(&self, _node: &Arc<Node>) -> Result<GroupId, CallError> {
+        Ok(GroupId::META)
+    }
+
+    async fn on_leader(self, at: Here) -> Result<(), CallError> {
+        match at.term.propose(Command { meta: Some(self), ..Default::default() }).await? {
+            Reply::Done | Reply::NamespaceRegistered { .. } => Ok(()),
+            reply => Err(CallError::Fatal(format!("a change of the meta group was answered with {reply:?}"))),
+        }
+    }
 }

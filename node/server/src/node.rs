@@ -104,7 +104,7 @@ impl Node {
                 return Err(format!("group {group} is being taken over by this node"));
             }
         }
-        if !self.meta.view().namespaces.contains_key(bootstrap::FIRST_NAMESPACE) {
+        if self.meta.view().namespace(bootstrap::FIRST_NAMESPACE).is_none() {
             return Err(format!("namespace `{}` is not there yet", bootstrap::FIRST_NAMESPACE));
         }
         Ok(())

@@ -91,7 +91,7 @@ pub async fn check(
 /// The namespace's own attributes.
 pub fn custom(node: &Node, namespace: &Namespace) -> BTreeMap<String, i32> {
     let view = node.meta.view();
-    view.namespaces.get(&namespace.name).map(|found| found.search_attributes.clone()).unwrap_or_default()
+    view.namespace(&namespace.name).map(|found| found.search_attributes.clone()).unwrap_or_default()
 }
 
 fn fits(kind: IndexedValueType, value: &serde_json::Value) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use stanchion_engine::read;
 use stanchion_engine::reply::Reply;
-use stanchion_engine::{GroupId, Rejection};
+use stanchion_engine::{GroupId, Rejection, StateReader};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{
     Command, Poller, RequestCancelWorkflow, ResetStickyTaskQueue, RunRef, SignalWithStartWorkflow, SignalWorkflow,
@@ -247,9 +247,11 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let named = self.execution.unwrap_or_default();
-        let view = view(&at, &namespace, &named).await?;
-        let described = at.term.read(|reader| read::describe(reader, &namespace.name, &view.key)).await?;
-        Ok(described?)
+        let (workflow_id, run_id) = (&named.workflow_id, &named.run_id);
+        let described = at.term.read(|reader| {
+            read::describe(reader, &namespace.id, workflow_id, run_id, reader.clock())
+        });
+        Ok(described.await??)
     }
 }
 
