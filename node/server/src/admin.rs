@@ -21,6 +21,7 @@ use stanchion_proto::admin::{
     StatusReply, StatusRequest,
 };
 use stanchion_proto::command::PutNode;
+use stanchion_replica::Peer;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -127,11 +128,16 @@ async fn adopt(node: &Arc<Node>, request: AdoptClusterRequest) -> Result<Member,
     {
         return Err(Status::already_exists(format!("this node belongs to cluster {cluster_id} already")));
     }
-    let members = request.members.iter().map(record_of).collect();
-    let adopted = replica.adopt_cluster(&request.cluster_id, members, request.groups).await;
+    let members: Vec<Peer> = request.members.into_iter().map(peer_of).collect();
+    let adopted = replica.adopt_cluster(&request.cluster_id, &members, request.groups).await;
     adopted.map_err(|error| Status::internal(error.to_string()))?;
     node.follow_groups();
     Ok(own_member(node))
+}
+
+fn peer_of(member: Member) -> Peer {
+    let incarnation = (!member.incarnation.is_empty()).then_some(member.incarnation);
+    Peer { node_id: member.node_id, address: member.peer_address, incarnation }
 }
 
 fn record_of(member: &Member) -> PutNode {

@@ -32,7 +32,7 @@ pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
     let replica = node.replica().ok_or_else(|| anyhow!("the node has not started"))?.clone();
     let cluster_id = node.store.identity().cluster_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if replica.groups().is_empty() {
-        replica.bootstrap_single(&cluster_id, own_record(node), setup.groups).await?;
+        replica.bootstrap_single(&cluster_id, &node.addresses.peer.to_string(), setup.groups).await?;
         node.follow_groups();
         record(node, cluster_id, vec![own_record(node)], setup.groups).await?;
     }

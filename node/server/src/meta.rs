@@ -15,6 +15,7 @@ use stanchion_engine::reply::Reply;
 use stanchion_proto::command::meta_command::Kind;
 use stanchion_proto::command::{Command, MetaCommand};
 use stanchion_proto::row::NamespaceRow;
+use stanchion_replica::SlotMap;
 use tokio::sync::watch;
 
 use crate::node::Node;
@@ -132,10 +133,29 @@ impl Meta {
         let applied = handle.applied_index();
         if applied > *self.applied.borrow() {
             let fresh = read::meta(&handle.reader())?;
+            self.adopt_slot_map(node, &fresh);
             self.view.send_replace(Arc::new(fresh));
             self.applied.send_replace(applied);
         }
         Ok(())
+    }
+
+    fn adopt_slot_map(&self, node: &Node, fresh: &MetaView) {
+        if fresh.slot_map.epoch == self.view.borrow().slot_map.epoch {
+            return;
+        }
+        let narrow = |slot: u32| u16::try_from(slot).unwrap_or(u16::MAX);
+        let ranges: Vec<_> = fresh
+            .slot_map
+            .ranges
+            .iter()
+            .map(|range| (narrow(range.first), narrow(range.last), GroupId(range.group)))
+            .collect();
+        match (SlotMap::from_ranges(fresh.slot_map.epoch, &ranges), node.replica()) {
+            (Some(map), Some(replica)) => replica.set_slot_map(map),
+            (None, _) => tracing::error!(epoch = fresh.slot_map.epoch, "the slot map does not cover every slot once"),
+            (Some(_), None) => {}
+        }
     }
 
     /// Follows the meta group for as long as the node lives.

@@ -215,6 +215,10 @@ struct Named<'a> {
     activity_id: &'a str,
 }
 
+trait NamesActivity {
+    fn named(&self) -> Named<'_>;
+}
+
 async fn check_named(node: &Arc<Node>, named: Named<'_>) -> Result<(), CallError> {
     node.meta.namespace(node, named.namespace).await?;
     if named.activity_id.is_empty() {
@@ -244,7 +248,7 @@ fn activity_of_named(named: &Named<'_>) -> ActivityRef {
 macro_rules! by_id {
     ($request:ty, $response:ty, $method:literal, $identity_max:expr, $act:ident, |$this:ident| $plain:expr,
      |$outcome:ident| $answer:expr) => {
-        impl $request {
+        impl NamesActivity for $request {
             fn named(&self) -> Named<'_> {
                 Named {
                     namespace: &self.namespace,

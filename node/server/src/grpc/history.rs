@@ -89,7 +89,7 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
         }
         let view = view(&at, &namespace, &named).await?;
         if self.history_event_filter_type() == HistoryEventFilterType::CloseEvent {
-            return self.close_event(&at, &namespace, view).await;
+            return close_event(&at, &namespace, view, self.wait_new_event).await;
         }
         let (from, end, tail) = token.map_or((1, 0, Bytes::new()), |t| (t.next_event_id, t.end_event_id, t.tail));
         // A worker's own history ends where its task was started, whatever has come since.
@@ -127,28 +127,26 @@ fn join(stored: &[u8], tail: &[u8]) -> Bytes {
     all.freeze()
 }
 
-impl GetWorkflowExecutionHistoryRequest {
-    /// The last event, once the run is closed.
-    async fn close_event(
-        &self,
-        at: &Here,
-        namespace: &Namespace,
-        view: RunView,
-    ) -> Result<GetWorkflowExecutionHistoryResponse, CallError> {
-        let view = if self.wait_new_event { wait_for_close(at, namespace, view).await? } else { view };
-        let run_id = view.key.run_id.clone();
-        if !view.closed && self.wait_new_event {
-            let token = HistoryPageToken { run_id, next_event_id: view.next_event_id.0, waiting: true, ..Default::default() };
-            return Ok(GetWorkflowExecutionHistoryResponse {
-                history: Some(Bytes::new()),
-                next_page_token: token.encode_to_vec(),
-                ..Default::default()
-            });
-        }
-        let last = EventId(view.next_event_id.0 - 1);
-        let page = at.term.read(|reader| read::history(reader, &view.key, last, view.next_event_id, 1, usize::MAX)).await?;
-        Ok(GetWorkflowExecutionHistoryResponse { history: Some(page.bytes), ..Default::default() })
+/// The last event, once the run is closed.
+async fn close_event(
+    at: &Here,
+    namespace: &Namespace,
+    view: RunView,
+    waits: bool,
+) -> Result<GetWorkflowExecutionHistoryResponse, CallError> {
+    let view = if waits { wait_for_close(at, namespace, view).await? } else { view };
+    if !view.closed && waits {
+        let (run_id, next_event_id) = (view.key.run_id.clone(), view.next_event_id.0);
+        let token = HistoryPageToken { run_id, next_event_id, waiting: true, ..Default::default() };
+        return Ok(GetWorkflowExecutionHistoryResponse {
+            history: Some(Bytes::new()),
+            next_page_token: token.encode_to_vec(),
+            ..Default::default()
+        });
     }
+    let last = EventId(view.next_event_id.0 - 1);
+    let page = at.term.read(|reader| read::history(reader, &view.key, last, view.next_event_id, 1, usize::MAX)).await?;
+    Ok(GetWorkflowExecutionHistoryResponse { history: Some(page.bytes), ..Default::default() })
 }
 
 /// The run once it has an event with an id of at least `from`, is closed, or the caller's time is over.
