@@ -21,7 +21,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
-        return Err(BuildError::FailedToCreateRecorder("a recorder is installed already".to_owned()));
+        return Err(BuildError::FailedToCreateRuntime("a recorder is installed already".to_owned()));
     }
     metrics::describe_histogram!("stanchion_rpc_seconds", metrics::Unit::Seconds, "time from a call to its answer, by method");
     metrics::describe_counter!("stanchion_rpc_errors_total", "calls answered with an error, by method and code");

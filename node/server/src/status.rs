@@ -80,12 +80,8 @@ fn any_of(detail: Detail) -> Option<prost_types::Any> {
     Some(match detail {
         Detail::None => return None,
         Detail::NotFound { current_cluster, active_cluster } => any(&NotFoundFailure { current_cluster, active_cluster }),
-        Detail::WorkflowExecutionAlreadyStarted { start_request_id, run_id } => {
-            any(&WorkflowExecutionAlreadyStartedFailure {
-                start_request_id,
-                first_execution_run_id: run_id.clone(),
-                run_id,
-            })
+        Detail::WorkflowExecutionAlreadyStarted { start_request_id, run_id, first_execution_run_id } => {
+            any(&WorkflowExecutionAlreadyStartedFailure { start_request_id, run_id, first_execution_run_id })
         }
         Detail::NamespaceNotFound { namespace } => any(&NamespaceNotFoundFailure { namespace }),
         Detail::NamespaceAlreadyExists => any(&NamespaceAlreadyExistsFailure {}),

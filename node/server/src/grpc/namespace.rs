@@ -148,7 +148,7 @@ fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {
         config: Some(config),
         replication_config: Some(NamespaceReplicationConfig {
             active_cluster_name: CLUSTER_NAME.to_owned(),
-            clusters: vec![ClusterReplicationConfig { cluster_name: CLUSTER_NAME.to_owned() }],
+            clusters: vec![ClusterReplicationConfig { cluster_name: CLUSTER_NAME.to_owned(), ..Default::default() }],
             state: stanchion_proto::temporal::enums::v1::ReplicationState::Normal.into(),
         }),
         ..Default::default()

@@ -90,6 +90,8 @@ service! {
         record_worker_heartbeat: RecordWorkerHeartbeatRequest => RecordWorkerHeartbeatResponse as task_queue::record_worker_heartbeat;
     }
     unserved {
+        validate_worker_deployment_version_compute_config: ValidateWorkerDeploymentVersionComputeConfigRequest => ValidateWorkerDeploymentVersionComputeConfigResponse;
+        update_worker_deployment_version_compute_config: UpdateWorkerDeploymentVersionComputeConfigRequest => UpdateWorkerDeploymentVersionComputeConfigResponse;
         deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
         execute_multi_operation: ExecuteMultiOperationRequest => ExecuteMultiOperationResponse;
         reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;

@@ -204,6 +204,7 @@ fn described(node: &Node, queue: &QueueKey, request: &DescribeTaskQueueRequest) 
             approximate_backlog_age: prost_types::Duration::try_from(found.backlog_age).ok(),
             tasks_add_rate: found.tasks_add_rate as f32,
             tasks_dispatch_rate: found.tasks_dispatch_rate as f32,
+            ..Default::default()
         }),
         versioning_info: Some(TaskQueueVersioningInfo {
             current_version: "__unversioned__".to_owned(),

@@ -14,7 +14,6 @@ use stanchion_proto::command::{
     StartWorkflow, TerminateWorkflow,
 };
 use stanchion_proto::temporal::common::v1::WorkflowExecution;
-use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::workflowservice::v1::*;
 
 use super::search_attributes;
@@ -73,21 +72,14 @@ impl GroupCall for StartWorkflowExecutionRequest {
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
-        let workflow_id = self.workflow_id.clone();
         let start = StartWorkflow { eager_poller: eager_poller(&self), request: Some(self), reservation: None };
         let reply = at.term.propose(command(&namespace, Kind::StartWorkflow(start))).await?;
-        let Reply::Started { run_id, started, running, eager, link } = reply else {
+        let Reply::Started { run_id, first_execution_run_id, started, status, eager, link, .. } = reply else {
             return Err(unexpected(Self::METHOD, reply));
         };
-        let status = if running {
-            WorkflowExecutionStatus::Running.into()
-        } else {
-            let (ns, wid, rid) = (&namespace.id, &workflow_id, &run_id);
-            at.term.read(|reader| read::run_view(reader, ns, wid, rid)).await?.map_or(0, |view| view.status)
-        };
         Ok(StartWorkflowExecutionResponse {
-            first_execution_run_id: run_id.clone(),
             run_id,
+            first_execution_run_id,
             started,
             status,
             eager_workflow_task: eager.map(|start| at.term.poll_response(&start)).transpose()?,
@@ -165,12 +157,9 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
         let namespace = at.namespace(&self.namespace).await?;
         let start = SignalWithStartWorkflow { request: Some(self), reservation: None };
         match at.term.propose(command(&namespace, Kind::SignalWithStartWorkflow(start))).await? {
-            Reply::Started { run_id, started, link, .. } => Ok(SignalWithStartWorkflowExecutionResponse {
-                first_execution_run_id: run_id.clone(),
-                run_id,
-                started,
-                signal_link: link,
-            }),
+            Reply::Started { run_id, first_execution_run_id, started, link, .. } => {
+                Ok(SignalWithStartWorkflowExecutionResponse { run_id, first_execution_run_id, started, signal_link: link })
+            }
             reply => Err(unexpected(Self::METHOD, reply)),
         }
     }

@@ -51,7 +51,7 @@ impl LeaderTerm {
         let query = request.query.clone().unwrap_or_default();
         let mut view = self.view(namespace_id, &named.workflow_id, &named.run_id).await?;
         if let Some(rejected) = rejected(request.query_reject_condition(), &view) {
-            return Ok(QueryWorkflowResponse { query_result: None, query_rejected: Some(rejected) });
+            return Ok(QueryWorkflowResponse { query_result: None, query_rejected: Some(rejected), link: None });
         }
         let id = uuid::Uuid::new_v4().to_string();
         while outstanding(&view) {
@@ -232,7 +232,7 @@ fn concluded(result: WorkflowQueryResult) -> Result<QueryWorkflowResponse, CallE
         let rejection = Rejection::invalid(result.error_message).with(Detail::QueryFailed);
         return Err(CallError::Rejected(rejection));
     }
-    Ok(QueryWorkflowResponse { query_result: result.answer, query_rejected: None })
+    Ok(QueryWorkflowResponse { query_result: result.answer, query_rejected: None, link: None })
 }
 
 /// Takes the asker off the list however it leaves.

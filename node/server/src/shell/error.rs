@@ -39,7 +39,7 @@ impl From<ProposeError> for CallError {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::NotLeader { leader } => Self::NotHere { leader },
-            ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::Overloaded { .. } => Self::Overloaded,
             ProposeError::Unknown(why) => Self::Unknown(why),
             ProposeError::Fatal(why) => Self::Fatal(why),
         }

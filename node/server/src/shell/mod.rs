@@ -95,7 +95,7 @@ impl Shells {
         }
         self.leave(group);
         let fresh = LeaderTerm::new(self.parts.clone(), handle.clone(), term);
-        handle.set_effect_sink(fresh.clone());
+        handle.set_effect_sink(Some(fresh.clone()));
         match fresh.load().await {
             Ok(()) => {
                 tracing::info!(%group, "leading; timers and pending tasks are loaded");
