@@ -56,7 +56,10 @@ impl Admin for AdminService {
         Ok(Response::new(InitClusterReply { cluster_id }))
     }
 
-    async fn adopt_cluster(&self, request: Request<AdoptClusterRequest>) -> Result<Response<AdoptClusterReply>, Status> {
+    async fn adopt_cluster(
+        &self,
+        request: Request<AdoptClusterRequest>,
+    ) -> Result<Response<AdoptClusterReply>, Status> {
         let member = adopt(&self.node, request.into_inner()).await?;
         Ok(Response::new(AdoptClusterReply { member: Some(member) }))
     }
@@ -70,7 +73,9 @@ impl Admin for AdminService {
 async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, Status> {
     let groups = if request.groups == 0 { GROUPS_DEFAULT } else { request.groups };
     if groups > GROUPS_MAX {
-        return Err(Status::invalid_argument(format!("{groups} groups are more than this release allows ({GROUPS_MAX})")));
+        return Err(Status::invalid_argument(format!(
+            "{groups} groups are more than this release allows ({GROUPS_MAX})"
+        )));
     }
     let mut members: BTreeMap<u64, Member> = BTreeMap::new();
     for member in request.members {
@@ -117,7 +122,9 @@ async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, S
         })?;
     }
     let nodes = members.values().map(record_of).collect();
-    bootstrap::cluster(node, cluster_id.clone(), nodes, groups).await.map_err(|error| Status::unavailable(format!("{error:#}")))?;
+    bootstrap::cluster(node, cluster_id.clone(), nodes, groups)
+        .await
+        .map_err(|error| Status::unavailable(format!("{error:#}")))?;
     Ok(cluster_id)
 }
 
@@ -203,7 +210,9 @@ async fn cluster_status(node: &Arc<Node>) -> StatusReply {
         whole.nodes.extend(reply.nodes);
         for theirs in reply.groups {
             match whole.groups.iter_mut().find(|ours| ours.group == theirs.group) {
-                Some(ours) if theirs.term > ours.term || (theirs.term == ours.term && theirs.leader == peer.node_id) => {
+                Some(ours)
+                    if theirs.term > ours.term || (theirs.term == ours.term && theirs.leader == peer.node_id) =>
+                {
                     *ours = theirs;
                 }
                 Some(_) => {}

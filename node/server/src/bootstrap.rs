@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use stanchion_engine::reply::Code;
 use stanchion_engine::GroupId;
+use stanchion_engine::reply::Code;
 use stanchion_proto::command::meta_command::Kind;
 use stanchion_proto::command::{AddSearchAttributes, CreateCluster, PutNode, PutSlotMap, SlotRange};
-use stanchion_replica::SlotMap;
 use stanchion_proto::temporal::workflowservice::v1::RegisterNamespaceRequest;
+use stanchion_replica::SlotMap;
 
 use crate::config::{DEV_NAMESPACES, DevSetup};
 use crate::grpc::namespace::register;

@@ -51,7 +51,9 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         "RequestCancelWorkflowExecution" => {
             serve_local::<api::RequestCancelWorkflowExecutionRequest>(node, body, deadline).await
         }
-        "TerminateWorkflowExecution" => serve_local::<api::TerminateWorkflowExecutionRequest>(node, body, deadline).await,
+        "TerminateWorkflowExecution" => {
+            serve_local::<api::TerminateWorkflowExecutionRequest>(node, body, deadline).await
+        }
         "DescribeWorkflowExecution" => serve_local::<api::DescribeWorkflowExecutionRequest>(node, body, deadline).await,
         "GetWorkflowExecutionHistory" => {
             serve_local::<api::GetWorkflowExecutionHistoryRequest>(node, body, deadline).await
@@ -115,8 +117,7 @@ fn offer_tasks(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
 
 fn offer_query(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
     let request = OfferQueryRequest::decode(body).map_err(|error| malformed("OfferQuery", error))?;
-    let queue =
-        QueueKey { namespace_id: request.namespace_id, name: request.task_queue, kind: TaskKind::Workflow };
+    let queue = QueueKey { namespace_id: request.namespace_id, name: request.task_queue, kind: TaskKind::Workflow };
     let query = QueryTask {
         id: request.query_id,
         node: request.node,

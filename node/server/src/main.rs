@@ -107,7 +107,8 @@ async fn live(
 
 fn announce(node: &node::Node) {
     let name = if node.config.dev.is_some() { "dev".to_owned() } else { format!("node {}", node.id()) };
-    let data = if node.config.ephemeral { "in a temporary folder".into() } else { node.config.data.display().to_string() };
+    let data =
+        if node.config.ephemeral { "in a temporary folder".into() } else { node.config.data.display().to_string() };
     println!("stanchion {name} ready: gRPC {}, HTTP http://{}, data {data}", node.addresses.grpc, node.addresses.http);
 }
 

@@ -23,7 +23,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     if metrics::set_global_recorder(recorder).is_err() {
         return Err(BuildError::FailedToCreateRuntime("a recorder is installed already".to_owned()));
     }
-    metrics::describe_histogram!("stanchion_rpc_seconds", metrics::Unit::Seconds, "time from a call to its answer, by method");
+    metrics::describe_histogram!(
+        "stanchion_rpc_seconds",
+        metrics::Unit::Seconds,
+        "time from a call to its answer, by method"
+    );
     metrics::describe_counter!("stanchion_rpc_errors_total", "calls answered with an error, by method and code");
     metrics::describe_counter!("stanchion_rpc_forwarded_total", "calls carried to another node, by method");
     metrics::describe_gauge!("stanchion_up", "1 while the process lives");
@@ -60,7 +64,8 @@ impl Meter {
     }
 
     fn note_error(&self, code: Code) {
-        metrics::counter!("stanchion_rpc_errors_total", "method" => self.method, "code" => format!("{code:?}")).increment(1);
+        metrics::counter!("stanchion_rpc_errors_total", "method" => self.method, "code" => format!("{code:?}"))
+            .increment(1);
     }
 
     fn handles(&self) -> (Histogram, Counter) {

@@ -27,8 +27,8 @@ use stanchion_proto::node::peer_server::PeerServer;
 use stanchion_replica::{PEER_MESSAGE_BYTES_MAX, PeerTransport, Replica, ReplicaOptions};
 use stanchion_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -119,8 +119,11 @@ impl Node {
             let group = status.group.to_string();
             let lag = status.last_log_index.saturating_sub(status.applied_index);
             metrics::gauge!("stanchion_apply_lag_entries", "group" => group.clone()).set(lag as f64);
-            metrics::gauge!("stanchion_leading", "group" => group)
-                .set(if status.leader == Some(self.id()) { 1.0 } else { 0.0 });
+            metrics::gauge!("stanchion_leading", "group" => group).set(if status.leader == Some(self.id()) {
+                1.0
+            } else {
+                0.0
+            });
         }
     }
 }
@@ -184,8 +187,7 @@ pub async fn start(
     let liveness = Arc::new(Liveness::new(config.node_id));
     let neighbours = Nodes::new(config.node_id, liveness, transport.clone());
     let dispatch = Dispatch::new(limits.clone());
-    let parts =
-        Parts { limits: limits.clone(), dispatch: dispatch.clone(), neighbours: Arc::new(neighbours.clone()) };
+    let parts = Parts { limits: limits.clone(), dispatch: dispatch.clone(), neighbours: Arc::new(neighbours.clone()) };
     let node = Arc::new(Node {
         config,
         limits: limits.clone(),
@@ -287,7 +289,7 @@ impl Running {
             self.consensus.spawn(async move { replica.shutdown().await }).await?;
         }
         let store = node.store.clone();
-        tokio::task::spawn_blocking(move || store.shutdown()).await?;
+        tokio::task::spawn_blocking(move || store.shutdown()).await??;
         tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
         Ok(())
     }

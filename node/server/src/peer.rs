@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use stanchion_engine::GroupId;
 use stanchion_proto::node::peer_server::Peer;
 use stanchion_proto::node::{CallReply, CallRequest, Frames, PingReply, PingRequest, SnapshotChunk, SnapshotReply};
-use stanchion_engine::GroupId;
 use stanchion_replica::FrameStream;
 use tonic::{Request, Response, Status, Streaming};
 

@@ -138,7 +138,8 @@ async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallE
     };
     let until = Instant::now() + START_WITHIN;
     let body = node.neighbours.carry(source.node, "StartTask", request.encode_to_vec().into(), until).await?;
-    let reply = StartTaskReply::decode(body).map_err(|error| CallError::Fatal(format!("StartTask's answer: {error}")))?;
+    let reply =
+        StartTaskReply::decode(body).map_err(|error| CallError::Fatal(format!("StartTask's answer: {error}")))?;
     match reply.outcome {
         Some(Outcome::Response(response)) => Ok(StartedTask::Response(response)),
         Some(Outcome::Gone(_)) => Ok(StartedTask::Gone),
@@ -148,8 +149,8 @@ async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallE
 
 /// "StartTask", carried here by a matcher.
 pub async fn serve_start(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
-    let request =
-        StartTaskRequest::decode(body).map_err(|error| CallError::Fatal(format!("StartTask does not decode: {error}")))?;
+    let request = StartTaskRequest::decode(body)
+        .map_err(|error| CallError::Fatal(format!("StartTask does not decode: {error}")))?;
     let poller =
         Poller::decode(request.poller).map_err(|error| CallError::Fatal(format!("StartTask's poller: {error}")))?;
     let kind = if request.is_activity { TaskKind::Activity } else { TaskKind::Workflow };

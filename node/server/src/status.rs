@@ -79,7 +79,9 @@ pub fn of_rejection(rejection: Rejection) -> Status {
 fn any_of(detail: Detail) -> Option<prost_types::Any> {
     Some(match detail {
         Detail::None => return None,
-        Detail::NotFound { current_cluster, active_cluster } => any(&NotFoundFailure { current_cluster, active_cluster }),
+        Detail::NotFound { current_cluster, active_cluster } => {
+            any(&NotFoundFailure { current_cluster, active_cluster })
+        }
         Detail::WorkflowExecutionAlreadyStarted { start_request_id, run_id, first_execution_run_id } => {
             any(&WorkflowExecutionAlreadyStartedFailure { start_request_id, run_id, first_execution_run_id })
         }
@@ -92,10 +94,7 @@ fn any_of(detail: Detail) -> Option<prost_types::Any> {
 }
 
 fn any<M: Message + Name>(message: &M) -> prost_types::Any {
-    prost_types::Any {
-        type_url: format!("type.googleapis.com/{}", M::full_name()),
-        value: message.encode_to_vec(),
-    }
+    prost_types::Any { type_url: format!("type.googleapis.com/{}", M::full_name()), value: message.encode_to_vec() }
 }
 
 fn with_details(code: Code, message: String, details: Vec<prost_types::Any>) -> Status {

@@ -8,7 +8,9 @@
 use prost::Message;
 use stanchion_engine::Rejection;
 use stanchion_engine::limits::Limits;
-use stanchion_proto::temporal::common::v1::{Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link};
+use stanchion_proto::temporal::common::v1::{
+    Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link,
+};
 use stanchion_proto::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
@@ -88,7 +90,8 @@ fn links(links: &[Link]) -> Checked {
     }
     for link in links {
         if let Some(link::Variant::WorkflowEvent(event)) = &link.variant {
-            let fields = [("namespace", &event.namespace), ("workflow ID", &event.workflow_id), ("run ID", &event.run_id)];
+            let fields =
+                [("namespace", &event.namespace), ("workflow ID", &event.workflow_id), ("run ID", &event.run_id)];
             if let Some((name, _)) = fields.iter().find(|(_, value)| value.is_empty()) {
                 return refuse(format!("workflow event link must not have an empty {name} field"));
             }

@@ -56,7 +56,8 @@ async fn end_over_long(
     identity: String,
     message: &str,
 ) -> Result<(), CallError> {
-    let request = RespondActivityTaskFailedRequest { failure: Some(failure_of(message)), identity, ..Default::default() };
+    let request =
+        RespondActivityTaskFailedRequest { failure: Some(failure_of(message)), identity, ..Default::default() };
     let fail = FailActivityTask { activity: Some(activity), request: Some(request), reservation: None };
     end(at, namespace, method, Kind::FailActivityTask(fail)).await
 }

@@ -48,11 +48,7 @@ async fn check(
     Ok(())
 }
 
-async fn group(
-    node: &Arc<Node>,
-    namespace: &str,
-    execution: Option<&WorkflowExecution>,
-) -> Result<GroupId, CallError> {
+async fn group(node: &Arc<Node>, namespace: &str, execution: Option<&WorkflowExecution>) -> Result<GroupId, CallError> {
     let namespace = node.meta.namespace(node, namespace).await?;
     Ok(group_of_run(node, &namespace.id, execution.map_or("", |execution| execution.workflow_id.as_str())))
 }
@@ -93,12 +89,15 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
         }
         let (from, end, tail) = token.map_or((1, 0, Bytes::new()), |t| (t.next_event_id, t.end_event_id, t.tail));
         // A worker's own history ends where its task was started, whatever has come since.
-        let view = if end == 0 && self.wait_new_event {
-            wait_for(&at, &namespace, view, EventId(from)).await?
+        let view =
+            if end == 0 && self.wait_new_event { wait_for(&at, &namespace, view, EventId(from)).await? } else { view };
+        let end = if end == 0 && self.wait_new_event {
+            0
+        } else if end == 0 {
+            view.next_event_id.0
         } else {
-            view
+            end
         };
-        let end = if end == 0 && self.wait_new_event { 0 } else if end == 0 { view.next_event_id.0 } else { end };
         let to = if end == 0 { view.next_event_id } else { EventId(end) };
         let page = {
             let (events_max, bytes_max) = (page_events(&at, self.maximum_page_size), page_bytes(&at));
@@ -109,8 +108,13 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
         let more = page.next < to;
         let waits = end == 0 && !view.closed;
         let next_page_token = if more || waits {
-            let token =
-                HistoryPageToken { run_id, next_event_id: page.next.0, end_event_id: end, tail: tail.clone(), waiting: waits };
+            let token = HistoryPageToken {
+                run_id,
+                next_event_id: page.next.0,
+                end_event_id: end,
+                tail: tail.clone(),
+                waiting: waits,
+            };
             token.encode_to_vec()
         } else {
             Vec::new()

@@ -73,7 +73,8 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(request_bytes_max);
-    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     let incoming = TcpListenerStream::new(listener).map(|stream| {
         stream.inspect(|stream| {
             let _ = stream.set_nodelay(true);

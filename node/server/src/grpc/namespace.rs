@@ -36,11 +36,7 @@ pub async fn register_namespace(
 }
 
 /// Makes a namespace; it is usable on every node when this returns.
-pub async fn register(
-    node: &Arc<Node>,
-    request: RegisterNamespaceRequest,
-    deadline: Instant,
-) -> Result<(), CallError> {
+pub async fn register(node: &Arc<Node>, request: RegisterNamespaceRequest, deadline: Instant) -> Result<(), CallError> {
     if request.namespace.is_empty() {
         return Err(Rejection::invalid("Namespace not set on request.").into());
     }
@@ -84,7 +80,10 @@ pub async fn list_namespaces(
         (Some(_), Some(last)) => last.name.clone().into_bytes(),
         _ => Vec::new(),
     };
-    Ok(ListNamespacesResponse { namespaces: rows.into_iter().map(|row| described(&node, row)).collect(), next_page_token })
+    Ok(ListNamespacesResponse {
+        namespaces: rows.into_iter().map(|row| described(&node, row)).collect(),
+        next_page_token,
+    })
 }
 
 pub async fn update_namespace(
@@ -103,8 +102,14 @@ pub async fn update_namespace(
     let command = UpdateNamespace { request: Some(request) };
     meta::change(&node, Kind::UpdateNamespace(command), context.deadline()).await?;
     let row = node.meta.describe(&node, &name, "").await?;
-    let DescribeNamespaceResponse { namespace_info, config, replication_config, failover_version, is_global_namespace, .. } =
-        described(&node, &row);
+    let DescribeNamespaceResponse {
+        namespace_info,
+        config,
+        replication_config,
+        failover_version,
+        is_global_namespace,
+        ..
+    } = described(&node, &row);
     Ok(UpdateNamespaceResponse { namespace_info, config, replication_config, failover_version, is_global_namespace })
 }
 

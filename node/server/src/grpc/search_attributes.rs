@@ -54,7 +54,8 @@ pub async fn check(
     let Some(attributes) = attributes.filter(|attributes| !attributes.indexed_fields.is_empty()) else { return Ok(()) };
     let mut known = custom(node, namespace);
     let is_known = |known: &BTreeMap<String, i32>, name: &str| {
-        known.contains_key(name) || [&SYSTEM[..], &PREDEFINED[..]].concat().iter().any(|(predefined, _)| *predefined == name)
+        known.contains_key(name)
+            || [&SYSTEM[..], &PREDEFINED[..]].concat().iter().any(|(predefined, _)| *predefined == name)
     };
     if !attributes.indexed_fields.keys().all(|name| is_known(&known, name)) {
         // It may have been added on another node a moment ago.
@@ -101,9 +102,10 @@ fn fits(kind: IndexedValueType, value: &serde_json::Value) -> bool {
     }
     match kind {
         _ if value.is_null() => true,
-        IndexedValueType::Text | IndexedValueType::Keyword | IndexedValueType::KeywordList | IndexedValueType::Datetime => {
-            value.is_string()
-        }
+        IndexedValueType::Text
+        | IndexedValueType::Keyword
+        | IndexedValueType::KeywordList
+        | IndexedValueType::Datetime => value.is_string(),
         IndexedValueType::Int => value.is_i64() || value.is_u64(),
         IndexedValueType::Double => value.is_number(),
         IndexedValueType::Bool => value.is_boolean(),

@@ -158,7 +158,12 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
         let start = SignalWithStartWorkflow { request: Some(self), reservation: None };
         match at.term.propose(command(&namespace, Kind::SignalWithStartWorkflow(start))).await? {
             Reply::Started { run_id, first_execution_run_id, started, link, .. } => {
-                Ok(SignalWithStartWorkflowExecutionResponse { run_id, first_execution_run_id, started, signal_link: link })
+                Ok(SignalWithStartWorkflowExecutionResponse {
+                    run_id,
+                    first_execution_run_id,
+                    started,
+                    signal_link: link,
+                })
             }
             reply => Err(unexpected(Self::METHOD, reply)),
         }
@@ -237,9 +242,8 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
         let namespace = at.namespace(&self.namespace).await?;
         let named = self.execution.unwrap_or_default();
         let (workflow_id, run_id) = (&named.workflow_id, &named.run_id);
-        let described = at.term.read(|reader| {
-            read::describe(reader, &namespace.id, workflow_id, run_id, reader.clock())
-        });
+        let described =
+            at.term.read(|reader| read::describe(reader, &namespace.id, workflow_id, run_id, reader.clock()));
         Ok(described.await??)
     }
 }

@@ -9,8 +9,8 @@ use stanchion_engine::effects::{HandOver, RunChange, TaskKind, TaskRef, TaskStar
 use stanchion_engine::reply::WorkflowTaskStart;
 use stanchion_engine::{EventId, Rejection, Reply, RunKey, StateResult};
 use stanchion_proto::command::{
-    Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask, WorkflowTaskToken,
-    command::Kind,
+    Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask,
+    WorkflowTaskToken, command::Kind,
 };
 use stanchion_proto::temporal::command::v1::command::Attributes;
 use stanchion_proto::temporal::workflowservice::v1::{
@@ -99,8 +99,7 @@ impl LeaderTerm {
                 Kind::StartActivityTask(StartActivityTask { run, scheduled_event_id, attempt, stamp, poller })
             }
         };
-        let command =
-            Command { namespace_id: task.run.namespace_id.clone(), kind: Some(start), ..Default::default() };
+        let command = Command { namespace_id: task.run.namespace_id.clone(), kind: Some(start), ..Default::default() };
         match self.propose(command).await {
             Ok(Reply::WorkflowTaskStarted(start)) => {
                 Ok(StartedTask::Response(self.poll_response(&start)?.encode_to_vec().into()))

@@ -114,11 +114,7 @@ pub struct Removed {
 }
 
 pub fn queue_of(offer: &Offer) -> QueueKey {
-    QueueKey {
-        namespace_id: offer.task.run.namespace_id.clone(),
-        name: offer.task_queue.clone(),
-        kind: offer.kind,
-    }
+    QueueKey { namespace_id: offer.task.run.namespace_id.clone(), name: offer.task_queue.clone(), kind: offer.kind }
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use stanchion_engine::effects::TimerKey;
 use stanchion_engine::{Effects, Reply, ShardTime, Slot, read};
-use stanchion_proto::command::{Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind};
+use stanchion_proto::command::{
+    Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
+};
 use stanchion_replica::{EffectSink, GroupHandle, TermId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -92,10 +94,9 @@ impl LeaderTerm {
         self.over.cancel();
         self.watchers.close();
         self.queries.close();
-        self.parts.dispatch.drop_source(stanchion_dispatch::Source {
-            node: self.parts.neighbours.node_id(),
-            group: self.group(),
-        });
+        self.parts
+            .dispatch
+            .drop_source(stanchion_dispatch::Source { node: self.parts.neighbours.node_id(), group: self.group() });
     }
 
     /// Done when the term is over.
