@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use openraft::Config;
 use openraft::async_runtime::watch::WatchReceiver;
-use stanchion_engine::{GroupId, Reply};
+use stanchion_engine::{GroupId, Reply, Slot};
 use stanchion_proto::command::Command;
 use stanchion_store::{CommittedReader, GroupLog, Store};
 use tokio::sync::watch;
@@ -53,6 +53,8 @@ struct Inner {
     reads: Arc<Reads>,
     role: watch::Receiver<Role>,
     reader: CommittedReader,
+    /// First and last, inclusive.
+    slots: Vec<(Slot, Slot)>,
     transport: Arc<PeerTransport>,
     tracker: AbortHandle,
 }
@@ -92,6 +94,7 @@ impl GroupHandle {
         if state.owned_slots().is_empty() {
             state.set_owned_slots(&slots.slots_of(group))?;
         }
+        let owned = state.owned_slots().into_iter().map(|range| (Slot(*range.start()), Slot(*range.end()))).collect();
         let reader = state.reader();
         let shared = Arc::new(Shared::new(
             group,
@@ -125,6 +128,7 @@ impl GroupHandle {
             log,
             role: watcher,
             reader,
+            slots: owned,
             transport: around.transport.clone(),
             tracker,
         };
@@ -155,6 +159,11 @@ impl GroupHandle {
     /// The state as it is applied here.
     pub fn reader(&self) -> CommittedReader {
         self.inner.reader.clone()
+    }
+
+    /// The group's slots, as ranges: first and last, inclusive.
+    pub fn slots(&self) -> Vec<(Slot, Slot)> {
+        self.inner.slots.clone()
     }
 
     pub fn role(&self) -> watch::Receiver<Role> {
