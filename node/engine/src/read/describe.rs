@@ -48,7 +48,9 @@ pub fn describe<R: StateReader>(
                 ..Default::default()
             }),
             workflow_execution_timeout: (row.execution_timeout > 0).then(|| duration(row.execution_timeout)),
-            workflow_run_timeout: (row.run_timeout > 0).then(|| duration(row.run_timeout)),
+            // Continued as new, the real server writes "none" as zero.
+            workflow_run_timeout: (row.run_timeout > 0 || (!row.continued_run_id.is_empty() && row.attempt == 1))
+                .then(|| duration(row.run_timeout)),
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),

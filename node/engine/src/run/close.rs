@@ -178,13 +178,10 @@ fn retry(
     attributes.first_workflow_task_backoff = Some(duration(backoff));
     attributes.identity = String::new();
     attributes.eager_execution_accepted = false;
-    // What the workflow upserted meanwhile belongs to the chain.
-    attributes.memo.clone_from(&run.detail().memo);
-    attributes.search_attributes.clone_from(&run.detail().search_attributes);
+    // Memo and search attributes are those of the start: what the workflow upserted went with its attempt.
     attributes.prev_auto_reset_points = Some(expiring_reset_points(tx, run));
     let key = RunKey { run_id, ..run.key.clone() };
-    let extra = Extra { user_metadata: run.detail().user_metadata.clone(), ..Default::default() };
-    Ok(start::begin(tx, Beginning { key, attributes, extra, request_id: String::new() }))
+    Ok(start::begin(tx, Beginning { key, attributes, extra: Extra::default(), request_id: String::new() }))
 }
 
 /// What the run's first event says.
@@ -275,8 +272,7 @@ pub(super) fn continue_as_new(
         ..Default::default()
     };
     let key = RunKey { run_id, ..run.key.clone() };
-    let extra = Extra { user_metadata: run.detail().user_metadata.clone(), ..Default::default() };
-    start::begin(tx, Beginning { key, attributes, extra, request_id: String::new() })
+    start::begin(tx, Beginning { key, attributes, extra: Extra::default(), request_id: String::new() })
 }
 
 #[allow(deprecated)]
@@ -322,7 +318,8 @@ pub fn terminate(tx: &mut Transaction<'_>, command: &TerminateWorkflow) -> Outco
         return Err(lookup::closed().into());
     }
     let extra = Extra { links: request.links.clone(), ..Default::default() };
-    end_by_force(tx, &mut run, &request.reason, request.details.clone(), &request.identity, extra);
+    let reason = if request.reason.is_empty() { "terminated by user via frontend" } else { &request.reason };
+    end_by_force(tx, &mut run, reason, request.details.clone(), &request.identity, extra);
     tx.finish(run)?;
     Ok(Reply::Done)
 }
@@ -378,10 +375,7 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     if let Some((at, row)) = start::run_timeout_row(run) {
         timer_queue::clear(tx, run.slot, at, &row);
     }
-    if let Some((at, row)) = start::backoff_row(run) {
-        timer_queue::clear(tx, run.slot, at, &row);
-    }
-    run.row.backing_off = false;
+    start::end_backoff(tx, run);
     run.row.status = status as i32;
     run.row.closed_at = tx.now.0;
     activities::run_closed(tx, run);

@@ -109,7 +109,8 @@ pub fn signal_with_start<'c>(tx: &mut Transaction<'c>, command: &'c SignalWithSt
     let as_start = start_part(request);
     start::check(&as_start)?;
     let current = lookup::current(tx, &request.workflow_id)?;
-    match start::decide(current.as_ref(), &request.workflow_id, &request.request_id, policies)? {
+    // The start's request id does not count here: it is the signal that must not come twice, and a closed run has had its signals.
+    match start::decide(current.as_ref(), &request.workflow_id, "", policies)? {
         Decision::Same { .. } | Decision::UseExisting => {
             let current = current.unwrap_or_default();
             let mut run = lookup::run(tx, &request.workflow_id, &current.run_id)?;
@@ -209,6 +210,8 @@ pub fn request_cancel<'c>(tx: &mut Transaction<'c>, command: &'c RequestCancelWo
     };
     let extra = Extra { links: request.links.clone(), ..Default::default() };
     run.receive_with(tx.now, Attributes::WorkflowExecutionCancelRequestedEventAttributes(event), extra);
+    // Unlike a signal, it does not wait for a delayed start.
+    start::end_backoff(tx, &mut run);
     workflow_task::schedule_if_none(tx, &mut run);
     tx.finish(run)?;
     Ok(Reply::Done)

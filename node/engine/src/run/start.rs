@@ -473,6 +473,14 @@ fn run_timer(run: &Run, kind: timer_queue_row::Kind) -> TimerQueueRow {
     }
 }
 
+/// The run need not back off any longer.
+pub(super) fn end_backoff(tx: &mut Transaction<'_>, run: &mut Run) {
+    if let Some((at, row)) = backoff_row(run) {
+        timer_queue::clear(tx, run.slot, at, &row);
+        run.row.backing_off = false;
+    }
+}
+
 /// The back-off has passed: now the first workflow task is due.
 pub fn backoff_passed(tx: &mut Transaction<'_>, run: &mut Run) {
     run.row.backing_off = false;

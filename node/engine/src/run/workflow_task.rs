@@ -578,6 +578,7 @@ pub(super) fn fail_overtaken(tx: &mut Transaction<'_>, run: &mut Run) {
     match run.row.workflow_task.take() {
         Some(WorkflowTask::Started(started)) => {
             end_attempt(tx, run, started, End::Failed(forced()));
+            run.flush_buffered();
             schedule(tx, run);
         }
         other => run.row.workflow_task = other,

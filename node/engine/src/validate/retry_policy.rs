@@ -16,7 +16,7 @@ pub fn check(policy: Option<&RetryPolicy>) -> Result<(), String> {
     fields::duration(policy.initial_interval.as_ref())
         .map_err(|why| format!("invalid InitialInterval set on retry policy: {why}"))?;
     // 0 is "not set"; the comparison is written so that NaN is refused.
-    if policy.backoff_coefficient != 0.0 && !(policy.backoff_coefficient >= 1.0) {
+    if policy.backoff_coefficient != 0.0 && (policy.backoff_coefficient.is_nan() || policy.backoff_coefficient < 1.0) {
         return Err("BackoffCoefficient cannot be less than 1 on retry policy.".into());
     }
     fields::duration(policy.maximum_interval.as_ref())

@@ -76,7 +76,7 @@ fn time_outs_are_filled_in_and_cut_under_the_run_time_out() {
         ([0, 0, 30, 600], [100, 100, 30, 30]),
     ];
     for (given, expected) in cases {
-        let some = |s: i64| (s != 0).then(|| Duration { seconds: s, nanos: 0 });
+        let some = |s: i64| (s != 0).then_some(Duration { seconds: s, nanos: 0 });
         let attributes = ScheduleActivityTaskCommandAttributes {
             schedule_to_close_timeout: some(given[0]),
             schedule_to_start_timeout: some(given[1]),

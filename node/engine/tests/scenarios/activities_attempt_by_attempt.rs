@@ -198,8 +198,7 @@ fn start_to_close_is_retried_and_then_recorded_with_its_cause() {
     })]);
     let first = w.activity();
     w.pass(4).fire_timers();
-    expect!["nothing"]
-    .assert_eq(&w.effects());
+    expect!["nothing"].assert_eq(&w.effects());
     w.pass(1).fire_timers();
     expect![[r#"
         timer +1s
@@ -293,8 +292,7 @@ fn heartbeats_put_the_time_out_off_and_leave_their_details_to_the_next_attempt()
     "#]]
     .assert_eq(&w.effects());
     assert_eq!(w.pass(3).heartbeat(&task, "p1"), "alive");
-    expect!["nothing"]
-    .assert_eq(&w.effects());
+    expect!["nothing"].assert_eq(&w.effects());
     w.pass(1).fire_timers();
     expect![[r#"
         timer +3s
@@ -435,8 +433,7 @@ fn an_id_in_use_and_a_bound_fail_the_workflow_task() {
     w.bounds = Some(stanchion_proto::command::Bounds { pending_activities_max: 2, ..Default::default() });
     w.poll();
     expect!["InvalidArgument: PendingActivitiesLimitExceeded: the number of pending activities, 2, has reached the per-workflow limit of 2"].assert_eq(&w.complete(vec![schedule("a2"), schedule("a3")]));
-    expect!["nothing"]
-    .assert_eq(&w.effects());
+    expect!["nothing"].assert_eq(&w.effects());
     let waiting: Vec<_> = w.offers.iter().map(|offer| offer.task.scheduled_event_id.0).collect();
     assert_eq!(waiting, [5], "nothing of the refused completions is on offer, what was before still is");
 }

@@ -50,3 +50,11 @@ fn a_signal_to_nobody_is_not_found() {
     w.terminate();
     expect!["NotFound: workflow execution already completed"].assert_eq(&w.signal("s"));
 }
+
+#[test]
+fn signal_with_start_over_a_closed_run_starts_another_even_with_the_same_request() {
+    let mut w = World::new();
+    w.signal_with_start("s", |r| r.request_id = "same".into());
+    w.terminate();
+    expect!["started run-2"].assert_eq(&w.signal_with_start("s", |r| r.request_id = "same".into()));
+}

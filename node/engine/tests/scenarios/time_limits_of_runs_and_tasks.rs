@@ -142,3 +142,22 @@ fn a_delayed_start_is_not_woken_by_a_signal() {
     "#]]
     .assert_eq(&w.history());
 }
+
+#[test]
+fn a_cancel_request_does_not_wait_for_a_delayed_start() {
+    let mut w = World::new();
+    w.start_with(|r| r.workflow_start_delay = Some(duration(2 * SECOND)));
+    w.request_cancel();
+    expect![[r#"
+        offer workflow 3 attempt 1 on tq
+        clear timer +2s
+        run-1 next event 4
+    "#]]
+    .assert_eq(&w.effects());
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s backoff=2s
+        2 WorkflowExecutionCancelRequested cause=enough
+        3 WorkflowTaskScheduled queue=tq
+    "#]]
+    .assert_eq(&w.history());
+}
