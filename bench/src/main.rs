@@ -69,7 +69,7 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
     /// Polls held open for workflow tasks, and as many for activities.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 64)]
     pollers: usize,
     /// Measured time under load, in seconds.
     #[arg(long, default_value_t = 20.0)]

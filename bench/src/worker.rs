@@ -13,7 +13,7 @@ use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use stanchion_proto::temporal::workflowservice::v1::{
     PollActivityTaskQueueRequest, PollActivityTaskQueueResponse, PollWorkflowTaskQueueRequest,
-    RespondActivityTaskCompletedRequest,
+    RespondActivityTaskCompletedRequest, RespondWorkflowTaskCompletedRequest,
 };
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -118,20 +118,18 @@ impl Worker {
                 continue;
             }
             match wire::complete(&self.plan, &task, self.sticky.as_ref()) {
-                Ok(answer) => self.complete_workflow_task(answer).await,
+                // As in SDKs, the poll loop does not wait for the answer's way.
+                Ok(answer) => drop(tokio::spawn(self.clone().complete_workflow_task(answer))),
                 Err(error) => self.failures.note("workflow task", &error),
             }
         }
     }
 
-    async fn complete_workflow_task(
-        &mut self,
-        answer: stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskCompletedRequest,
-    ) {
+    async fn complete_workflow_task(mut self, answer: RespondWorkflowTaskCompletedRequest) {
         match self.client.respond_workflow_task_completed(timed(answer, CALL_WITHIN)).await {
             Ok(granted) => {
                 for activity in granted.into_inner().activity_tasks {
-                    self.complete_activity(activity).await;
+                    tokio::spawn(self.clone().complete_activity(activity));
                 }
             }
             Err(status) => self.failures.note("RespondWorkflowTaskCompleted", &status),
@@ -147,13 +145,13 @@ impl Worker {
                 ..Default::default()
             };
             match self.client.poll_activity_task_queue(timed(poll, LONG_POLL)).await {
-                Ok(task) => self.complete_activity(task.into_inner()).await,
+                Ok(task) => drop(tokio::spawn(self.clone().complete_activity(task.into_inner()))),
                 Err(status) => self.failed_poll("PollActivityTaskQueue", &status).await,
             }
         }
     }
 
-    async fn complete_activity(&mut self, task: PollActivityTaskQueueResponse) {
+    async fn complete_activity(mut self, task: PollActivityTaskQueueResponse) {
         if task.task_token.is_empty() {
             return;
         }
