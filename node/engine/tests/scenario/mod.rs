@@ -35,6 +35,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 pub use activity::*;
 
 mod activity;
+mod check;
 mod show;
 
 pub const NAMESPACE: &str = "ns";
@@ -54,6 +55,8 @@ pub struct World {
     /// Of the last command.
     pub effects: Effects,
     commands: u64,
+    /// Given to the worker with the answer to its last completion.
+    pub eager_activities: Vec<ActivityTask>,
     /// Every command so far, in order.
     pub log: Vec<Command>,
     /// The workflow task that the worker holds.
@@ -77,6 +80,7 @@ impl World {
             reservations: Vec::new(),
             effects: Effects::default(),
             commands: 0,
+            eager_activities: Vec::new(),
             log: Vec::new(),
             task: None,
             offers: Vec::new(),
@@ -286,6 +290,10 @@ impl World {
             reservations,
             has_pending_queries: false,
         }));
+        self.eager_activities = match &reply {
+            Reply::WorkflowTaskCompleted { eager_activities, .. } => eager_activities.clone(),
+            _ => Vec::new(),
+        };
         if let Reply::WorkflowTaskCompleted { next: Some(next), .. } = &reply {
             self.task = Some((**next).clone());
         }
@@ -368,6 +376,16 @@ impl World {
         let slot = slot_of(NAMESPACE, WORKFLOW);
         let rows = self.state.range(slot, Table::History, &prefix, &keys::after(&prefix), 100_000).unwrap();
         rows.into_iter().flat_map(|(_, batch)| History::decode(batch).unwrap().events).collect()
+    }
+
+    pub fn events_of_current(&self) -> Vec<HistoryEvent> {
+        if self.run_ids.is_empty() { Vec::new() } else { self.events_of(self.run_ids.len()) }
+    }
+
+    /// Events of all runs, with the run's id.
+    pub fn all_events(&self) -> Vec<(String, HistoryEvent)> {
+        let runs = 1..=self.run_ids.len();
+        runs.flat_map(|n| self.events_of(n).into_iter().map(move |event| (self.run_id(n), event))).collect()
     }
 
     /// What the last command asks of the leader.

@@ -1,0 +1,171 @@
+//! What must hold of a world after every command: the tables and what the leader was told agree, and histories are whole.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use stanchion_engine::history::link;
+use stanchion_engine::keys::{self, RunPart};
+use stanchion_engine::slot::slot_of;
+use stanchion_engine::{EventId, RunKey, ShardTime, StateReader, Table, read};
+use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, TimerQueueRow};
+use stanchion_proto::temporal::enums::v1::EventType;
+use stanchion_proto::temporal::history::v1::history_event::Attributes;
+
+use super::{NAMESPACE, WORKFLOW, World};
+
+impl World {
+    /// Checks everything that needs more than one run's row.
+    pub fn check(&self) {
+        self.check_offers();
+        self.check_timers();
+        self.check_pending_rows();
+        for n in 1..=self.run_ids.len() {
+            self.check_history(n);
+        }
+    }
+
+    /// A new leader, which reads the tables, offers what the old one, which saw the effects, had on offer.
+    fn check_offers(&self) {
+        let slot = slot_of(NAMESPACE, WORKFLOW);
+        let (mut after, mut rows) = (Vec::new(), Vec::new());
+        loop {
+            let page = read::pending(&self.state, slot, &after, 3).unwrap();
+            let Some(last) = page.last() else { break };
+            after = last.key.to_vec();
+            rows.extend(page);
+        }
+        let mut stored: Vec<_> =
+            rows.iter().filter(|row| row.started.is_none()).map(|row| format!("{:?}", row.offer)).collect();
+        let mut told: Vec<_> = self.offers.iter().map(|offer| format!("{offer:?}")).collect();
+        stored.sort();
+        told.sort();
+        assert_eq!(stored, told, "the pending table and the offers made");
+        for row in &rows {
+            for deadline in [&row.started, &row.sticky_deadline].into_iter().flatten() {
+                assert!(self.deadlines.contains(deadline), "{deadline:?} is in the table and nobody was told");
+            }
+        }
+    }
+
+    fn check_timers(&self) {
+        let slot = slot_of(NAMESPACE, WORKFLOW);
+        let stored = read::timers(&self.state, slot, ShardTime(i64::MAX - 1), usize::MAX).unwrap();
+        assert_eq!(stored, self.timer_keys(), "the timer queue and the timers set");
+        for timer in &stored {
+            let row = self.state.get(slot, Table::TimerQueue, &timer.key).unwrap().unwrap();
+            let row = TimerQueueRow::decode(row).unwrap();
+            let run = RunKey {
+                namespace_id: row.namespace_id.clone(),
+                workflow_id: row.workflow_id.clone(),
+                run_id: row.run_id.clone(),
+            };
+            assert_eq!(self.row(&run).closed_at, 0, "a timer of a closed run: {row:?}");
+        }
+    }
+
+    /// An activity has a pending row exactly while it waits for a worker, and a started one has a deadline.
+    fn check_pending_rows(&self) {
+        let slot = slot_of(NAMESPACE, WORKFLOW);
+        let on_offer: BTreeSet<_> = self
+            .state
+            .rows(Table::Pending)
+            .map(|(_, _, value)| PendingRow::decode(value.clone()).unwrap())
+            .filter(|row| row.is_activity)
+            .map(|row| (row.run_id, row.scheduled_event_id, row.stamp))
+            .collect();
+        let timers = read::timers(&self.state, slot, ShardTime(i64::MAX - 1), usize::MAX).unwrap();
+        let guarded: BTreeSet<_> = timers
+            .iter()
+            .map(|timer| self.state.get(slot, Table::TimerQueue, &timer.key).unwrap().unwrap())
+            .map(|row| TimerQueueRow::decode(row).unwrap())
+            .map(|row| (row.run_id, row.event_id))
+            .collect();
+        let mut waiting = BTreeSet::new();
+        for n in 1..=self.run_ids.len() {
+            let run = self.run_key(n);
+            if self.row(&run).closed_at != 0 {
+                continue;
+            }
+            let prefix = keys::run(&run);
+            for (key, value) in self.state.range(slot, Table::Activity, &prefix, &keys::after(&prefix), 10_000).unwrap()
+            {
+                let id = i64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
+                let row = ActivityRow::decode(value).unwrap();
+                if row.started_at == 0 && !row.backing_off {
+                    waiting.insert((run.run_id.clone(), id, row.stamp));
+                } else {
+                    assert!(guarded.contains(&(run.run_id.clone(), id)), "nothing ends activity {id}: {row:?}");
+                }
+            }
+        }
+        assert_eq!(waiting, on_offer, "activities that wait and rows on offer");
+    }
+
+    /// Ids without a gap, a chain that fits, pages that join, one end to each begin.
+    fn check_history(&self, n: usize) {
+        let run = self.run_key(n);
+        let row = self.row(&run);
+        let events = self.events_of(n);
+        let ids: Vec<_> = events.iter().map(|event| event.event_id).collect();
+        assert_eq!(ids, (1..row.next_event_id).collect::<Vec<_>>(), "B1");
+        let chain = events.iter().fold([0; 32], |chain, event| link(&chain, &event.encode_to_vec()));
+        assert_eq!(row.history_hash.as_ref(), chain, "the chain of run {n}");
+        let page = read::history(&self.state, &run, EventId(1), EventId(row.next_event_id), usize::MAX, usize::MAX);
+        assert_eq!(page.unwrap().bytes.len() as u64, row.history_bytes);
+        let closing = events.iter().position(|event| is_closing(event.event_type()));
+        assert_eq!(closing.is_some(), row.closed_at != 0);
+        assert!(closing.is_none_or(|place| place + 1 == events.len()), "B5: an event behind the closing one");
+        let (mut activities, mut timers) = (BTreeSet::new(), BTreeSet::new());
+        for event in &events {
+            use Attributes::*;
+            let closes = match event.attributes.as_ref().unwrap() {
+                ActivityTaskCompletedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+                ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+                ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+                ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+                TimerFiredEventAttributes(a) => {
+                    assert!(timers.insert(a.started_event_id), "B4: a timer ends twice");
+                    None
+                }
+                TimerCanceledEventAttributes(a) => {
+                    assert!(timers.insert(a.started_event_id), "B4: a timer ends twice");
+                    None
+                }
+                _ => None,
+            };
+            if let Some((scheduled, started)) = closes {
+                assert!(activities.insert(scheduled), "D1: activity {scheduled} has two results");
+                assert_eq!(events[scheduled as usize - 1].event_type(), EventType::ActivityTaskScheduled);
+                if started != 0 {
+                    let begun = events[started as usize - 1].attributes.as_ref().unwrap();
+                    assert!(
+                        matches!(begun, ActivityTaskStartedEventAttributes(a) if a.scheduled_event_id == scheduled),
+                        "the started event of activity {scheduled}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn run_key(&self, n: usize) -> RunKey {
+        RunKey { namespace_id: NAMESPACE.into(), workflow_id: WORKFLOW.into(), run_id: self.run_id(n) }
+    }
+
+    fn row(&self, run: &RunKey) -> RunRow {
+        let row = self.state.get(run.slot(), Table::Run, &keys::run_part(run, RunPart::State)).unwrap();
+        RunRow::decode(row.expect("the run's row")).unwrap()
+    }
+}
+
+fn is_closing(kind: EventType) -> bool {
+    use EventType::*;
+    matches!(
+        kind,
+        WorkflowExecutionCompleted
+            | WorkflowExecutionFailed
+            | WorkflowExecutionTimedOut
+            | WorkflowExecutionCanceled
+            | WorkflowExecutionTerminated
+            | WorkflowExecutionContinuedAsNew
+    )
+}
