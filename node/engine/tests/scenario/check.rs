@@ -7,8 +7,8 @@ use stanchion_engine::history::link;
 use stanchion_engine::keys::{self, RunPart};
 use stanchion_engine::slot::slot_of;
 use stanchion_engine::{EventId, RunKey, ShardTime, StateReader, Table, read};
-use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, TimerQueueRow};
-use stanchion_proto::temporal::enums::v1::EventType;
+use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, TimerQueueRow, timer_queue_row::Kind};
+use stanchion_proto::temporal::enums::v1::{EventType, TimeoutType};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
 use super::{NAMESPACE, WORKFLOW, World};
@@ -78,8 +78,11 @@ impl World {
             .iter()
             .map(|timer| self.state.get(slot, Table::TimerQueue, &timer.key).unwrap().unwrap())
             .map(|row| TimerQueueRow::decode(row).unwrap())
-            .map(|row| (row.run_id, row.event_id))
+            .map(|row| (row.run_id, row.event_id, row.kind, row.timeout_type))
             .collect();
+        let has = |run: &RunKey, id: i64, kind: Kind, timeout: TimeoutType| {
+            guarded.contains(&(run.run_id.clone(), id, kind as i32, timeout as i32))
+        };
         let mut waiting = BTreeSet::new();
         for n in 1..=self.run_ids.len() {
             let run = self.run_key(n);
@@ -91,10 +94,20 @@ impl World {
             {
                 let id = i64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
                 let row = ActivityRow::decode(value).unwrap();
-                if row.started_at == 0 && !row.backing_off {
-                    waiting.insert((run.run_id.clone(), id, row.stamp));
+                let to_close = has(&run, id, Kind::ActivityTimeout, TimeoutType::ScheduleToClose);
+                assert_eq!(to_close, row.schedule_to_close_timeout > 0, "D6: schedule-to-close of {row:?}");
+                if row.backing_off {
+                    assert!(has(&run, id, Kind::ActivityRetry, TimeoutType::Unspecified), "nothing retries {row:?}");
+                } else if row.started_at != 0 {
+                    let start_to_close = has(&run, id, Kind::ActivityTimeout, TimeoutType::StartToClose);
+                    assert!(start_to_close || to_close, "D6: nothing ends {row:?}");
+                    let beats = has(&run, id, Kind::ActivityTimeout, TimeoutType::Heartbeat);
+                    let over_by_then = row.last_heartbeat_at.max(row.started_at) + row.heartbeat_timeout
+                        >= row.started_at + row.start_to_close_timeout;
+                    let needed = row.heartbeat_timeout > 0 && !over_by_then && !to_close;
+                    assert!(beats || !needed, "D6: nobody misses a heartbeat of {row:?}");
                 } else {
-                    assert!(guarded.contains(&(run.run_id.clone(), id)), "nothing ends activity {id}: {row:?}");
+                    waiting.insert((run.run_id.clone(), id, row.stamp));
                 }
             }
         }
