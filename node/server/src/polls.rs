@@ -9,6 +9,9 @@
 //! The queue's owner changes when nodes come and go: the poll then moves, and its worker does not notice. A worker that disconnects
 //! cancels its poll, all the way, because every step is a future that is dropped.
 //!
+//! A task that was started for a poll which then goes without it waits for its time-out. So a poll moves only while it waits: once it is
+//! paired, the start is followed to its end, through a change of leader too, under the pairing's one request id.
+//!
 //! Never: a second start for one pairing under another request id; an answer after the caller's deadline.
 //!
 //! Called by the gRPC poll handlers and, for polls that were carried here, by `calls`.
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
-use stanchion_dispatch::{Pairing, PollOutcome, PollerSpec, QueueKey};
+use stanchion_dispatch::{Pairing, PollOutcome, PollerSpec, QueueKey, Refused};
 use stanchion_engine::effects::{TaskKind, TaskRef};
 use stanchion_engine::reply::Detail;
 use stanchion_engine::{EventId, GroupId, Rejection, RunKey};
@@ -27,11 +30,14 @@ use stanchion_proto::node::{StartTaskReply, StartTaskRequest, TaskName, start_ta
 use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
 
 use crate::node::Node;
+use crate::routing::{self, GroupCall, Here};
 use crate::shell::{CallError, StartedTask, task_name};
 
 /// A start is replicated in milliseconds; a leader that takes longer than this is not one.
 const START_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// A queue's former owner may be starting a task for a poll that was carried to it. If it lives, it gives the poll back itself.
+const MOVED_GRACE: Duration = Duration::from_secs(1);
 
 /// A poll as any node understands it.
 pub struct Poll {
@@ -55,7 +61,10 @@ pub async fn poll(node: &Arc<Node>, poll: Poll) -> Result<Bytes, CallError> {
             let carried = node.neighbours.carry(owner, poll.method, poll.message.clone(), deadline);
             tokio::select! {
                 outcome = carried => outcome,
-                () = moved(node, &poll.queue, owner, &mut view) => Err(CallError::NotHere { leader: None }),
+                () = async {
+                    moved(node, &poll.queue, owner, &mut view).await;
+                    tokio::time::sleep(MOVED_GRACE).await;
+                } => Err(CallError::NotHere { leader: None }),
             }
         };
         match outcome {
@@ -73,14 +82,51 @@ pub async fn poll(node: &Arc<Node>, poll: Poll) -> Result<Bytes, CallError> {
 
 /// Waits for a task in this node's matcher. `NotHere` when the queue has moved to another node.
 pub async fn poll_here(node: &Arc<Node>, queue: QueueKey, spec: PollerSpec) -> Result<Bytes, CallError> {
+    let deadline = spec.deadline;
+    let polled = async { node.dispatch.poll(queue.clone(), spec).await.map_err(too_many) };
+    let mut outcome = unless_moved(node, &queue, polled).await?;
+    loop {
+        outcome = match outcome {
+            PollOutcome::HandedOver(response) => return Ok(response),
+            PollOutcome::Query(query) => return Ok(query.response),
+            PollOutcome::Empty | PollOutcome::Shutdown => return Ok(Bytes::new()),
+            PollOutcome::Matched(pairing) => match start(node, &pairing, deadline).await {
+                Ok(StartedTask::Response(response)) => {
+                    pairing.started();
+                    return Ok(response);
+                }
+                Ok(StartedTask::Gone) => unless_moved(node, &queue, async { Ok(pairing.gone().await) }).await?,
+                Err(error) => {
+                    tracing::debug!(%error, task = ?pairing.offer().task, "a task was not started; its leader offers it again");
+                    unless_moved(node, &queue, async { Ok(pairing.retry_later().await) }).await?
+                }
+            },
+        };
+    }
+}
+
+/// Waits in the matcher for as long as this node owns the queue. Whatever a poll was given that leaves here goes back to its place.
+async fn unless_moved(
+    node: &Node,
+    queue: &QueueKey,
+    wait: impl Future<Output = Result<PollOutcome, CallError>>,
+) -> Result<PollOutcome, CallError> {
     let mut view = node.neighbours.liveness.version();
     tokio::select! {
         biased;
-        outcome = wait(node, queue.clone(), spec) => outcome,
-        () = moved(node, &queue, node.id(), &mut view) => {
-            Err(CallError::NotHere { leader: Some(node.neighbours.liveness.owner_of(&queue)) })
+        outcome = wait => outcome,
+        () = moved(node, queue, node.id(), &mut view) => {
+            Err(CallError::NotHere { leader: Some(node.neighbours.liveness.owner_of(queue)) })
         }
     }
+}
+
+fn too_many(refused: Refused) -> CallError {
+    let code = stanchion_engine::reply::Code::ResourceExhausted;
+    CallError::Rejected(Rejection::new(code, refused.to_string()).with(Detail::ResourceExhausted {
+        cause: ResourceExhaustedCause::ConcurrentLimit.into(),
+        scope: ResourceExhaustedScope::Namespace.into(),
+    }))
 }
 
 /// Done when the queue belongs to another node than `owner`.
@@ -92,42 +138,17 @@ async fn moved(node: &Node, queue: &QueueKey, owner: u64, view: &mut tokio::sync
     }
 }
 
-async fn wait(node: &Arc<Node>, queue: QueueKey, spec: PollerSpec) -> Result<Bytes, CallError> {
-    let polled = node.dispatch.poll(queue, spec).await;
-    let mut outcome = polled.map_err(|refused| {
-        let code = stanchion_engine::reply::Code::ResourceExhausted;
-        CallError::Rejected(Rejection::new(code, refused.to_string()).with(Detail::ResourceExhausted {
-            cause: ResourceExhaustedCause::ConcurrentLimit.into(),
-            scope: ResourceExhaustedScope::Namespace.into(),
-        }))
-    })?;
-    loop {
-        outcome = match outcome {
-            PollOutcome::HandedOver(response) => return Ok(response),
-            PollOutcome::Query(query) => return Ok(query.response),
-            PollOutcome::Empty | PollOutcome::Shutdown => return Ok(Bytes::new()),
-            PollOutcome::Matched(pairing) => match start(node, &pairing).await {
-                Ok(StartedTask::Response(response)) => {
-                    pairing.started();
-                    return Ok(response);
-                }
-                Ok(StartedTask::Gone) => pairing.gone().await,
-                Err(error) => {
-                    tracing::debug!(%error, task = ?pairing.offer().task, "a task was not started; its leader offers it again");
-                    pairing.retry_later().await
-                }
-            },
-        };
-    }
-}
-
-/// Asks the leader that made the offer to start the task.
-async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallError> {
+/// Asks the leader that made the offer to start the task, and whoever leads after it. Starting twice under one request id is once.
+async fn start(node: &Arc<Node>, pairing: &Pairing, deadline: Instant) -> Result<StartedTask, CallError> {
     let (offer, source) = (pairing.offer(), pairing.source());
-    if source.node == node.id() {
-        let term = node.shells.term(source.group)?;
-        let queue = pairing.queue().name.clone();
-        return term.start_task(offer.kind, offer.task.clone(), pairing.poller().clone(), queue).await;
+    if source.node == node.id()
+        && let Ok(term) = node.shells.term(source.group)
+    {
+        let (queue, poller) = (pairing.queue().name.clone(), pairing.poller().clone());
+        match term.start_task(offer.kind, offer.task.clone(), poller, queue).await {
+            Err(CallError::NotHere { .. } | CallError::Unknown(_)) => {}
+            outcome => return outcome,
+        }
     }
     let request = StartTaskRequest {
         group: source.group.0,
@@ -136,10 +157,7 @@ async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallE
         poller: pairing.poller().encode_to_vec().into(),
         polled_task_queue: pairing.queue().name.clone(),
     };
-    let until = Instant::now() + START_WITHIN;
-    let body = node.neighbours.carry(source.node, "StartTask", request.encode_to_vec().into(), until).await?;
-    let reply =
-        StartTaskReply::decode(body).map_err(|error| CallError::Fatal(format!("StartTask's answer: {error}")))?;
+    let reply = routing::call(node, request, deadline.min(Instant::now() + START_WITHIN)).await?;
     match reply.outcome {
         Some(Outcome::Response(response)) => Ok(StartedTask::Response(response)),
         Some(Outcome::Gone(_)) => Ok(StartedTask::Gone),
@@ -147,20 +165,32 @@ async fn start(node: &Arc<Node>, pairing: &Pairing) -> Result<StartedTask, CallE
     }
 }
 
-/// "StartTask", carried here by a matcher.
-pub async fn serve_start(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
-    let request = StartTaskRequest::decode(body)
-        .map_err(|error| CallError::Fatal(format!("StartTask does not decode: {error}")))?;
-    let poller =
-        Poller::decode(request.poller).map_err(|error| CallError::Fatal(format!("StartTask's poller: {error}")))?;
-    let kind = if request.is_activity { TaskKind::Activity } else { TaskKind::Workflow };
-    let term = node.shells.term(GroupId(request.group))?;
-    let task = task_of(request.task.unwrap_or_default());
-    let outcome = match term.start_task(kind, task, poller, request.polled_task_queue).await? {
-        StartedTask::Response(response) => Outcome::Response(response),
-        StartedTask::Gone => Outcome::Gone(true),
-    };
-    Ok(StartTaskReply { outcome: Some(outcome) }.encode_to_vec().into())
+impl GroupCall for StartTaskRequest {
+    const METHOD: &'static str = "StartTask";
+    /// The poller's request id is the pairing's.
+    const REPEATABLE: bool = true;
+    type Answer = StartTaskReply;
+
+    /// Made by a matcher, not by a client.
+    async fn check(&mut self, _node: &Arc<Node>) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn group(&self, _node: &Arc<Node>) -> Result<GroupId, CallError> {
+        Ok(GroupId(self.group))
+    }
+
+    async fn on_leader(self, at: Here) -> Result<StartTaskReply, CallError> {
+        let poller =
+            Poller::decode(self.poller).map_err(|error| CallError::Fatal(format!("StartTask's poller: {error}")))?;
+        let kind = if self.is_activity { TaskKind::Activity } else { TaskKind::Workflow };
+        let task = task_of(self.task.unwrap_or_default());
+        let outcome = match at.term.start_task(kind, task, poller, self.polled_task_queue).await? {
+            StartedTask::Response(response) => Outcome::Response(response),
+            StartedTask::Gone => Outcome::Gone(true),
+        };
+        Ok(StartTaskReply { outcome: Some(outcome) })
+    }
 }
 
 /// The inverse of `task_name`.
