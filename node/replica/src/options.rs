@@ -1,8 +1,7 @@
 //! How a node's replicas are run: timings, bounds, and what happens when the node must stop.
 //!
-//! The timings are measured ones: with 500 to 700 ms of election time-out, writes go on 1.2 to 1.45 s after the last heartbeat of a
-//! lost leader, because openraft adds the lease (the larger of the two) to a draw between them. A wider range would only make the
-//! wait longer.
+//! openraft elects a new leader after the lease (the larger election time-out) and a draw between the two time-outs, counted from the
+//! last heartbeat. A wider range would only make the wait longer (docs/decisions/05-election-timings.md).
 //!
 //! Called by the server's configuration and by tests.
 
@@ -33,9 +32,9 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 250,
-            election_min_ms: 500,
-            election_max_ms: 700,
+            heartbeat_ms: 200,
+            election_min_ms: 400,
+            election_max_ms: 550,
             checkpoint: Duration::from_secs(5),
             checkpoint_bytes: 32 * 1024 * 1024,
             spread_after: Duration::from_secs(5),
