@@ -17,9 +17,9 @@ from pathlib import Path
 from . import scene as scenes
 from .processes import HarnessError
 from .scene import Options, Verdict, write_verdict
-from .workloads import catchup, failover, kill_all, kill_rounds, pause_rounds
+from .workloads import catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds
 
-WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, pause_rounds)}
+WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds)}
 QUICK = [kill_rounds.NAME, kill_all.NAME, failover.NAME]
 
 
@@ -37,6 +37,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path]:
     parser.add_argument("--rounds", type=int, help="kill-rounds, kill-all: rounds of faults")
     parser.add_argument("--kills", type=int, help="failover: kills of leaders")
     parser.add_argument("--megabytes", type=int, help="catchup: history written while a node is away")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="a bound for the nodes' configuration")
     parser.add_argument("--keep-data", action="store_true", help="keep the nodes' data folders even if all is well")
     parser.add_argument("--out", type=Path, help="where output folders go (default: jepsen/out)")
     given = parser.parse_args(arguments)
@@ -55,6 +56,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path]:
         rounds=given.rounds,
         kills=given.kills,
         megabytes=given.megabytes,
+        limits={name: int(value) for name, _, value in (limit.partition("=") for limit in given.limit)},
         keep_data=given.keep_data,
     )
     if given.binary:
@@ -85,7 +87,7 @@ async def carry_out(name: str, options: Options, base: Path) -> int:
     out = base / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     module = WORKLOADS[name]
     try:
-        async with scenes.open_scene(out, options, name) as scene:
+        async with scenes.open_scene(out, options, name, getattr(module, "LIMITS", {})) as scene:
             verdict = await module.run(scene)
             if not verdict.passed:
                 options.keep_data = True

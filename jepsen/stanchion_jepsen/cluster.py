@@ -47,7 +47,7 @@ def _http(url: str) -> tuple[int, str]:
 class Node:
     """One node: its process, its addresses, and a raw API connection that lives as long as the test."""
 
-    def __init__(self, number: int, binary: Path, folder: Path, out: Path) -> None:
+    def __init__(self, number: int, binary: Path, folder: Path, out: Path, limits: dict[str, int]) -> None:
         self.number = number
         self.name = f"n{number}"
         self.grpc = f"127.0.0.1:{free_port()}"
@@ -57,7 +57,7 @@ class Node:
         config = folder / f"{self.name}.toml"
         config.write_text(
             f'node_id = {number}\ndata = "{self.data}"\ngrpc = "{self.grpc}"\nhttp = "{self.http}"\npeer = "{self.peer}"\n'
-            'log_format = "human"\n',
+            'log_format = "human"\n[limits]\n' + "".join(f"{name} = {value}\n" for name, value in limits.items()),
             encoding="utf-8",
         )
         self.process = Process(self.name, [str(binary), "node", "--config", str(config)], out / f"{self.name}.log")
@@ -75,13 +75,13 @@ class Node:
 class Cluster:
     """The cluster under test."""
 
-    def __init__(self, out: Path, binary: Path, groups: int, nodes: int = 3) -> None:
+    def __init__(self, out: Path, binary: Path, groups: int, limits: dict[str, int], nodes: int = 3) -> None:
         if not binary.exists():
             raise HarnessError(f"no binary at {binary}: build it (cargo build) or set STANCHION_BIN")
         self.binary = binary
         self.groups = groups
         self.folder = Path(tempfile.mkdtemp(prefix="stanchion-jepsen-"))
-        self.nodes = [Node(number, binary, self.folder, out) for number in range(1, nodes + 1)]
+        self.nodes = [Node(number, binary, self.folder, out, limits) for number in range(1, nodes + 1)]
 
     async def begin(self) -> None:
         for node in self.nodes:

@@ -47,6 +47,7 @@ class Options:
     rounds: int | None = None
     kills: int | None = None
     megabytes: int | None = None
+    limits: dict[str, int] = field(default_factory=dict)
     keep_data: bool = False
 
     def number(self, given: int | None, full: int, quick: int) -> int:
@@ -181,9 +182,9 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def open_scene(out: Path, options: Options, workload: str) -> AsyncIterator[Scene]:
+async def open_scene(out: Path, options: Options, workload: str, limits: dict[str, int]) -> AsyncIterator[Scene]:
     out.mkdir(parents=True, exist_ok=True)
-    cluster = SingleServer(out, options.server == "temporal-memory") if options.server != "stanchion" else Cluster(out, options.binary, options.groups)
+    cluster = SingleServer(out, options.server == "temporal-memory") if options.server != "stanchion" else Cluster(out, options.binary, options.groups, limits | options.limits)
     scene = Scene(out, options, cluster, task_queue=f"jepsen-{workload}")
     kept = True
     try:
@@ -213,6 +214,7 @@ def write_verdict(out: Path, verdict: Verdict, options: Options) -> None:
         "control": options.control,
         "quick": options.quick,
         "server": options.server,
+        "limits": options.limits,
         "checks": [check.as_dict() for check in verdict.checks],
         "figures": verdict.figures,
     }

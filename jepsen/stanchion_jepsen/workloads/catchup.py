@@ -28,6 +28,10 @@ CATCH_UP_WITHIN_S = 180.0
 
 
 async def run(scene: Scene) -> Verdict:
+    return await write_and_return(scene, NAME)
+
+
+async def write_and_return(scene: Scene, name: str) -> Verdict:
     options = scene.options
     want = options.number(options.megabytes, 200, 30) * 1_000_000
     away = scene.cluster.nodes[-1]
@@ -61,6 +65,8 @@ async def run(scene: Scene) -> Verdict:
             scene.say(f"{away.name} ready after {figures['ready_after_s']} s, caught up after {figures['caught_up_after_s']} s")
         except (faults.NotBack, TimeoutError) as failure:
             trouble.append(str(failure))
+        installed = await scene.cluster.metric("stanchion_snapshots_installed_total")
+        figures["snapshots_installed"] = installed.get(away.name, 0)
         figures["lag_at_start"] = _lag(before, away.number)
 
     names = [node.name for node in scene.cluster.nodes]
@@ -81,7 +87,7 @@ async def run(scene: Scene) -> Verdict:
     )
     checks += scene.process_checks()[:1]
     scene.keep_evidence(histories, checks)
-    return Verdict(NAME, checks, figures)
+    return Verdict(name, checks, figures)
 
 
 class _Writer:

@@ -12,7 +12,7 @@ from .. import checkers, faults, ledger
 from ..scene import Scene, Verdict
 
 NAME = "kill-all"
-LANES = 6
+LANES = 8
 SIGNALS_A_RUN = 12
 STEPS_A_RUN = 3
 CLOSE_WITHIN_S = 90.0
@@ -32,7 +32,7 @@ async def run(scene: Scene) -> Verdict:
         for _ in range(rounds):
             already = len(scene.client.acks)
             # Under load means: acknowledged writes within this round, from every kind of operation.
-            while len(scene.client.acks) < already + 150:
+            while len(scene.client.acks) < already + 250:
                 await asyncio.sleep(0.1)
                 if loading.done():
                     loading.result()
