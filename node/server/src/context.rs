@@ -22,10 +22,6 @@ impl Context {
         Self { caller_deadline: timeout_of(metadata).and_then(|timeout| arrived.checked_add(timeout)), arrived }
     }
 
-    pub fn until(deadline: Instant) -> Self {
-        Self { caller_deadline: Some(deadline), arrived: Instant::now() }
-    }
-
     pub fn deadline(&self) -> Instant {
         self.caller_deadline.unwrap_or(self.arrived + DEFAULT_WITHIN)
     }

@@ -192,8 +192,6 @@ pub async fn change(node: &Arc<Node>, kind: Kind, deadline: Instant) -> Result<(
 
 impl GroupCall for MetaCommand {
     const METHOD: &'static str = "Meta";
-    /// Each kind says what is to be, and under which id.
-    const REPEATABLE: bool = true;
     type Answer = ();
 
     async fn check(&mut self, _node: &Arc<Node>) -> Result<(), CallError> {

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use metrics::{Counter, Histogram};
+use metrics::Histogram;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use tonic::{Code, Status};
@@ -35,10 +35,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// What is measured of one method. A static of each service method; the handles are made at the first call.
+/// What is measured of one method. A static of each service method; the handle is made at the first call.
 pub struct Meter {
     method: &'static str,
-    made: Mutex<Option<(Histogram, Counter)>>,
+    made: Mutex<Option<Histogram>>,
 }
 
 impl Meter {
@@ -50,8 +50,7 @@ impl Meter {
     pub async fn measure<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         let begun = Instant::now();
         let outcome = call.await;
-        let (seconds, _) = self.handles();
-        seconds.record(begun.elapsed().as_secs_f64());
+        self.seconds().record(begun.elapsed().as_secs_f64());
         if let Err(status) = &outcome {
             self.note_error(status.code());
             tracing::debug!(method = self.method, code = ?status.code(), message = status.message(), "answered with an error");
@@ -59,23 +58,13 @@ impl Meter {
         outcome
     }
 
-    pub fn note_forwarded(&self) {
-        self.handles().1.increment(1);
-    }
-
     fn note_error(&self, code: Code) {
         metrics::counter!("stanchion_rpc_errors_total", "method" => self.method, "code" => format!("{code:?}"))
             .increment(1);
     }
 
-    fn handles(&self) -> (Histogram, Counter) {
+    fn seconds(&self) -> Histogram {
         let mut made = self.made.lock();
-        made.get_or_insert_with(|| {
-            (
-                metrics::histogram!("stanchion_rpc_seconds", "method" => self.method),
-                metrics::counter!("stanchion_rpc_forwarded_total", "method" => self.method),
-            )
-        })
-        .clone()
+        made.get_or_insert_with(|| metrics::histogram!("stanchion_rpc_seconds", "method" => self.method)).clone()
     }
 }

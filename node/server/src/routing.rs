@@ -36,9 +36,13 @@ const OUSTED_GRACE: Duration = Duration::from_millis(300);
 pub trait GroupCall: Message + Default + Clone + 'static {
     /// The gRPC method's short name, which is also its name between nodes.
     const METHOD: &'static str;
-    /// Doing it a second time after an unknown outcome is harmless: it carries a request id, is fenced by its token, or only reads.
-    const REPEATABLE: bool;
     type Answer: Message + Default + 'static;
+
+    /// Whether doing it a second time after an unknown outcome is harmless: it carries a request id, is fenced by its token, or only
+    /// reads.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
 
     /// On the node that the client is connected to: refuses what is malformed, and stamps what repeating it needs.
     fn check(&mut self, node: &Arc<Node>) -> impl Future<Output = Result<(), CallError>> + Send;
@@ -76,7 +80,7 @@ pub async fn call<R: GroupCall>(node: &Arc<Node>, request: R, deadline: Instant)
         let group = request.group(node).await?;
         match attempt(node, group, &request, deadline).await {
             Err(CallError::NotHere { .. }) => {}
-            Err(CallError::Unknown(why)) if R::REPEATABLE => unknown = Some(why),
+            Err(CallError::Unknown(why)) if request.is_repeatable() => unknown = Some(why),
             outcome => return outcome,
         }
         if Instant::now() + pause >= deadline {

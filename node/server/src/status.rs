@@ -5,14 +5,15 @@
 
 use bytes::Bytes;
 use prost::{Message, Name};
+use stanchion_engine::Rejection;
 use stanchion_engine::reply::{Code as RejectionCode, Detail};
-use stanchion_engine::{Rejection, limits::Limits};
 use stanchion_proto::node::{CallReply, NotHere, call_reply::Outcome};
 use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
 use stanchion_proto::temporal::errordetails::v1::{
     NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure, NotFoundFailure, QueryFailedFailure,
     ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
+use stanchion_proto::temporal::failure::v1::Failure;
 use tonic::{Code, Status};
 
 use crate::shell::CallError;
@@ -110,6 +111,11 @@ fn overloaded() -> Rejection {
     })
 }
 
+/// A worker failed the query.
+pub fn query_failed(message: String, failure: Option<Failure>) -> Status {
+    with_details(Code::InvalidArgument, message, vec![any(&QueryFailedFailure { failure })])
+}
+
 /// A namespace that does not exist, in the real server's words.
 pub fn namespace_not_found(name: &str) -> Rejection {
     Rejection::new(RejectionCode::NotFound, format!("Namespace {name} is not found."))
@@ -119,14 +125,6 @@ pub fn namespace_not_found(name: &str) -> Rejection {
 /// The answer to an RPC that this release does not serve.
 pub fn unserved(method: &str) -> Status {
     Status::unimplemented(format!("{method} is not served by this release of Stanchion"))
-}
-
-/// A request that is larger than one log entry may be.
-pub fn too_large(bytes: usize, limits: &Limits) -> Status {
-    Status::invalid_argument(format!(
-        "the request has {bytes} bytes, more than command_bytes_max allows ({})",
-        limits.command_bytes_max
-    ))
 }
 
 /// A call's outcome as one node tells another.

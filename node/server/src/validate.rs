@@ -149,6 +149,8 @@ pub fn retry_policy(policy: Option<&RetryPolicy>) -> Checked {
     Ok(())
 }
 
+// The deprecated policy is still what older clients send.
+#[allow(deprecated)]
 fn reuse_and_conflict(reuse: WorkflowIdReusePolicy, conflict: WorkflowIdConflictPolicy) -> Checked {
     use WorkflowIdConflictPolicy as Conflict;
     if reuse == WorkflowIdReusePolicy::TerminateIfRunning && conflict != Conflict::Unspecified {

@@ -152,8 +152,6 @@ macro_rules! by_token {
     ($request:ty, $response:ty, $method:literal, $act:ident, |$outcome:ident| $answer:expr) => {
         impl GroupCall for $request {
             const METHOD: &'static str = $method;
-            /// Fenced by its token.
-            const REPEATABLE: bool = true;
             type Answer = $response;
 
             async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -262,8 +260,6 @@ macro_rules! by_id {
 
         impl GroupCall for $request {
             const METHOD: &'static str = $method;
-            /// A second one finds the activity ended, as it would for any client that repeats it.
-            const REPEATABLE: bool = true;
             type Answer = $response;
 
             async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {

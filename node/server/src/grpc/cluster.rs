@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stanchion_proto::temporal::version::v1::{ReleaseInfo, VersionInfo};
 use stanchion_proto::temporal::workflowservice::v1::get_system_info_response::Capabilities;
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
@@ -40,6 +39,8 @@ pub async fn get_system_info(
             internal_error_differentiation: true,
             activity_failure_include_heartbeat: true,
             encoded_failure_attributes: true,
+            // Workers then say which build they are, and events record it. The rules over build ids are not served.
+            build_id_based_versioning: true,
             upsert_memo: true,
             eager_workflow_start: true,
             sdk_metadata: true,
@@ -59,10 +60,7 @@ pub async fn get_cluster_info(
         supported_clients,
         server_version: SERVER_VERSION.to_owned(),
         cluster_id: node.store.identity().cluster_id.unwrap_or_default(),
-        version_info: Some(VersionInfo {
-            current: Some(ReleaseInfo { version: SERVER_VERSION.to_owned(), ..Default::default() }),
-            ..Default::default()
-        }),
+        version_info: None,
         cluster_name: CLUSTER_NAME.to_owned(),
         history_shard_count: i32::from(stanchion_engine::slot::SLOTS),
         persistence_store: "stanchion".to_owned(),

@@ -65,7 +65,6 @@ fn page_bytes(at: &Here) -> usize {
 
 impl GroupCall for GetWorkflowExecutionHistoryRequest {
     const METHOD: &'static str = "GetWorkflowExecutionHistory";
-    const REPEATABLE: bool = true;
     type Answer = GetWorkflowExecutionHistoryResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -148,6 +147,9 @@ async fn close_event(
             ..Default::default()
         });
     }
+    if !view.closed {
+        return Ok(GetWorkflowExecutionHistoryResponse { history: Some(Bytes::new()), ..Default::default() });
+    }
     let last = EventId(view.next_event_id.0 - 1);
     let page = at.term.read(|reader| read::history(reader, &view.key, last, view.next_event_id, 1, usize::MAX)).await?;
     Ok(GetWorkflowExecutionHistoryResponse { history: Some(page.bytes), ..Default::default() })
@@ -190,7 +192,6 @@ async fn changed(at: &Here, namespace: &Namespace, now: RunView, seen: EventId) 
 
 impl GroupCall for GetWorkflowExecutionHistoryReverseRequest {
     const METHOD: &'static str = "GetWorkflowExecutionHistoryReverse";
-    const REPEATABLE: bool = true;
     type Answer = GetWorkflowExecutionHistoryReverseResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {

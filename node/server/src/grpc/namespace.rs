@@ -146,6 +146,12 @@ fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {
         bad_binaries: Some(BadBinaries::default()),
         history_archival_state: ArchivalState::Disabled.into(),
         visibility_archival_state: ArchivalState::Disabled.into(),
+        // Attributes are stored under their own names.
+        custom_search_attribute_aliases: row
+            .search_attributes
+            .keys()
+            .map(|name| (name.clone(), name.clone()))
+            .collect(),
         ..Default::default()
     };
     DescribeNamespaceResponse {

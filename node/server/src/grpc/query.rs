@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 use stanchion_engine::{GroupId, Rejection};
 use stanchion_proto::command::WorkflowTaskToken;
+use stanchion_proto::temporal::enums::v1::QueryResultType;
 use stanchion_proto::temporal::query::v1::WorkflowQueryResult;
 use stanchion_proto::temporal::workflowservice::v1::{
     QueryWorkflowRequest, QueryWorkflowResponse, RespondQueryTaskCompletedRequest, RespondQueryTaskCompletedResponse,
@@ -26,8 +27,6 @@ use crate::validate;
 
 impl GroupCall for QueryWorkflowRequest {
     const METHOD: &'static str = "QueryWorkflow";
-    /// A query has no effects.
-    const REPEATABLE: bool = true;
     type Answer = QueryWorkflowResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -107,11 +106,19 @@ fn deliver(
     token: &WorkflowTaskToken,
     request: RespondQueryTaskCompletedRequest,
 ) -> Result<(), CallError> {
-    let result = WorkflowQueryResult {
-        result_type: request.completed_type,
-        answer: request.query_result,
-        error_message: request.error_message,
-        failure: request.failure,
+    let result = if validate::blob(request.query_result.as_ref(), &node.limits).is_err() {
+        WorkflowQueryResult {
+            result_type: QueryResultType::Failed.into(),
+            error_message: "Blob data size exceeds limit.".to_owned(),
+            ..Default::default()
+        }
+    } else {
+        WorkflowQueryResult {
+            result_type: request.completed_type,
+            answer: request.query_result,
+            error_message: request.error_message,
+            failure: request.failure,
+        }
     };
     let group = group_of_run(node, &token.namespace_id, &token.workflow_id);
     let term = node.shells.term(group).map_err(|_| expired())?;

@@ -45,11 +45,11 @@ pub const PREDEFINED: [(&str, IndexedValueType); 8] = [
     ("TemporalSchedulePaused", IndexedValueType::Bool),
 ];
 
-/// Refuses names that the namespace does not have and values of another type.
+/// Refuses names that the namespace does not have and values of another type; notes the type in each value, as the real server does.
 pub async fn check(
     node: &Arc<Node>,
     namespace: &Namespace,
-    attributes: Option<&SearchAttributes>,
+    attributes: Option<&mut SearchAttributes>,
 ) -> Result<(), CallError> {
     let Some(attributes) = attributes.filter(|attributes| !attributes.indexed_fields.is_empty()) else { return Ok(()) };
     let mut known = custom(node, namespace);
@@ -62,7 +62,7 @@ pub async fn check(
         node.meta.refresh(node).await?;
         known = custom(node, namespace);
     }
-    for (name, payload) in &attributes.indexed_fields {
+    for (name, payload) in &mut attributes.indexed_fields {
         if SYSTEM.iter().any(|(system, _)| system == name) {
             return Err(Rejection::invalid(format!("{name} attribute can't be set in SearchAttributes")).into());
         }
@@ -72,6 +72,7 @@ pub async fn check(
             let message = format!("Namespace {} has no mapping defined for search attribute {name}", namespace.name);
             return Err(Rejection::invalid(message).into());
         };
+        payload.metadata.insert("type".to_owned(), type_name(kind).into());
         let value: serde_json::Value = match serde_json::from_slice(&payload.data) {
             Ok(value) => value,
             // Not JSON: encrypted or of another encoding. Nothing can be said of it here.

@@ -47,9 +47,16 @@ pub async fn poll_activity_task_queue(
     request: PollActivityTaskQueueRequest,
     context: Context,
 ) -> Result<PollActivityTaskQueueResponse, Status> {
+    let namespace = request.namespace.clone();
     let poll = activity_poll(&node, request, checked_deadline(&node, context)?).await?;
     let body = polls::poll(&node, poll).await?;
-    PollActivityTaskQueueResponse::decode(body).map_err(|error| own_response(ACTIVITY_POLL, error).into())
+    let mut response = PollActivityTaskQueueResponse::decode(body)
+        .map_err(|error| CallError::from(own_response(ACTIVITY_POLL, error)))?;
+    if !response.task_token.is_empty() && response.workflow_namespace.is_empty() {
+        // A queue holds the tasks of its own namespace only; the leader knows that by id.
+        response.workflow_namespace = namespace;
+    }
+    Ok(response)
 }
 
 fn own_response(method: &str, error: prost::DecodeError) -> CallError {
@@ -79,6 +86,7 @@ fn checked_deadline(node: &Node, context: Context) -> Result<Instant, CallError>
     Ok(context.poll_deadline(&node.limits))
 }
 
+#[allow(deprecated)]
 async fn workflow_poll(
     node: &Arc<Node>,
     request: PollWorkflowTaskQueueRequest,
@@ -103,6 +111,7 @@ async fn workflow_poll(
     })
 }
 
+#[allow(deprecated)]
 async fn activity_poll(
     node: &Arc<Node>,
     request: PollActivityTaskQueueRequest,

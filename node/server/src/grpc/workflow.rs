@@ -53,13 +53,12 @@ fn id_of(execution: &Option<WorkflowExecution>) -> &str {
 
 impl GroupCall for StartWorkflowExecutionRequest {
     const METHOD: &'static str = "StartWorkflowExecution";
-    const REPEATABLE: bool = true;
     type Answer = StartWorkflowExecutionResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace(node, &self.namespace).await?;
         validate::start(self, &node.limits)?;
-        search_attributes::check(node, &namespace, self.search_attributes.as_ref()).await?;
+        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
         if self.request_id.is_empty() {
             self.request_id = new_request_id();
         }
@@ -107,16 +106,16 @@ fn eager_poller(request: &StartWorkflowExecutionRequest) -> Option<Poller> {
 
 impl GroupCall for SignalWorkflowExecutionRequest {
     const METHOD: &'static str = "SignalWorkflowExecution";
-    const REPEATABLE: bool = true;
     type Answer = SignalWorkflowExecutionResponse;
+
+    /// A signal without a request id cannot be told from a second one like it; none is made up, because it would stand in the history.
+    fn is_repeatable(&self) -> bool {
+        !self.request_id.is_empty()
+    }
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         node.meta.namespace(node, &self.namespace).await?;
-        validate::signal(self, &node.limits)?;
-        if self.request_id.is_empty() {
-            self.request_id = new_request_id();
-        }
-        Ok(())
+        Ok(validate::signal(self, &node.limits)?)
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
@@ -136,13 +135,12 @@ impl GroupCall for SignalWorkflowExecutionRequest {
 
 impl GroupCall for SignalWithStartWorkflowExecutionRequest {
     const METHOD: &'static str = "SignalWithStartWorkflowExecution";
-    const REPEATABLE: bool = true;
     type Answer = SignalWithStartWorkflowExecutionResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace(node, &self.namespace).await?;
         validate::signal_with_start(self, &node.limits)?;
-        search_attributes::check(node, &namespace, self.search_attributes.as_ref()).await?;
+        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
         if self.request_id.is_empty() {
             self.request_id = new_request_id();
         }
@@ -172,7 +170,6 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
 
 impl GroupCall for RequestCancelWorkflowExecutionRequest {
     const METHOD: &'static str = "RequestCancelWorkflowExecution";
-    const REPEATABLE: bool = true;
     type Answer = RequestCancelWorkflowExecutionResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -200,9 +197,12 @@ impl GroupCall for RequestCancelWorkflowExecutionRequest {
 
 impl GroupCall for TerminateWorkflowExecutionRequest {
     const METHOD: &'static str = "TerminateWorkflowExecution";
-    /// A second one is refused because of the first, and the caller would take its own success for a failure.
-    const REPEATABLE: bool = false;
     type Answer = TerminateWorkflowExecutionResponse;
+
+    /// A second one is refused because of the first, and the caller would take its own success for a failure.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         node.meta.namespace(node, &self.namespace).await?;
@@ -226,7 +226,6 @@ impl GroupCall for TerminateWorkflowExecutionRequest {
 
 impl GroupCall for DescribeWorkflowExecutionRequest {
     const METHOD: &'static str = "DescribeWorkflowExecution";
-    const REPEATABLE: bool = true;
     type Answer = DescribeWorkflowExecutionResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -250,7 +249,6 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
 
 impl GroupCall for ResetStickyTaskQueueRequest {
     const METHOD: &'static str = "ResetStickyTaskQueue";
-    const REPEATABLE: bool = true;
     type Answer = ResetStickyTaskQueueResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {

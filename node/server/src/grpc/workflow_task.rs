@@ -6,11 +6,16 @@ use stanchion_engine::GroupId;
 use stanchion_engine::reply::Reply;
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{FailWorkflowTask, WorkflowTaskToken};
+use stanchion_proto::temporal::command::v1::{Command as ApiCommand, command::Attributes};
+use stanchion_proto::temporal::common::v1::SearchAttributes;
+use stanchion_proto::temporal::enums::v1::WorkflowTaskFailedCause;
+use stanchion_proto::temporal::failure::v1::{Failure, ServerFailureInfo, failure::FailureInfo};
 use stanchion_proto::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse, RespondWorkflowTaskFailedRequest,
     RespondWorkflowTaskFailedResponse,
 };
 
+use super::search_attributes;
 use super::tokens::Token;
 use super::workflow::{command, unexpected};
 use crate::meta::Namespace;
@@ -39,8 +44,6 @@ pub async fn namespace_of<T: Token>(node: &Arc<Node>, name: &str, token: &[u8]) 
 
 impl GroupCall for RespondWorkflowTaskCompletedRequest {
     const METHOD: &'static str = "RespondWorkflowTaskCompleted";
-    /// Fenced by its token.
-    const REPEATABLE: bool = true;
     type Answer = RespondWorkflowTaskCompletedResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
@@ -53,16 +56,56 @@ impl GroupCall for RespondWorkflowTaskCompletedRequest {
         Ok(group_of_run(node, &token.namespace_id, &token.workflow_id))
     }
 
-    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+    async fn on_leader(mut self, at: Here) -> Result<Self::Answer, CallError> {
         let (namespace, token) = namespace_of::<WorkflowTaskToken>(&at.node, &self.namespace, &self.task_token).await?;
+        for attributes in self.commands.iter_mut().filter_map(attributes_of) {
+            if let Err(error) = search_attributes::check(&at.node, &namespace, Some(attributes)).await {
+                return Err(fail_for_attributes(&at, &namespace, token, self.identity, error).await);
+            }
+        }
         at.term.respond_workflow_task_completed(namespace.name, token, self).await
+    }
+}
+
+/// The search attributes that a command sets. Which there are is known here, and not in the run's own state.
+fn attributes_of(command: &mut ApiCommand) -> Option<&mut SearchAttributes> {
+    match command.attributes.as_mut()? {
+        Attributes::UpsertWorkflowSearchAttributesCommandAttributes(upsert) => upsert.search_attributes.as_mut(),
+        Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(next) => next.search_attributes.as_mut(),
+        _ => None,
+    }
+}
+
+/// A command that sets what the namespace does not have fails its workflow task, like any other bad command.
+async fn fail_for_attributes(
+    at: &Here,
+    namespace: &Namespace,
+    token: WorkflowTaskToken,
+    identity: String,
+    error: CallError,
+) -> CallError {
+    let CallError::Rejected(rejection) = error else { return error };
+    let message = format!("BadSearchAttributes: {}", rejection.message);
+    let failure = Failure {
+        message: message.clone(),
+        failure_info: Some(FailureInfo::ServerFailureInfo(ServerFailureInfo::default())),
+        ..Default::default()
+    };
+    let request = RespondWorkflowTaskFailedRequest {
+        cause: WorkflowTaskFailedCause::BadSearchAttributes.into(),
+        failure: Some(failure),
+        identity,
+        ..Default::default()
+    };
+    let fail = FailWorkflowTask { token: Some(token), request: Some(request) };
+    match at.term.propose(command(namespace, Kind::FailWorkflowTask(fail))).await {
+        Ok(_) => CallError::Rejected(stanchion_engine::Rejection::invalid(message)),
+        Err(error) => error,
     }
 }
 
 impl GroupCall for RespondWorkflowTaskFailedRequest {
     const METHOD: &'static str = "RespondWorkflowTaskFailed";
-    /// Fenced by its token.
-    const REPEATABLE: bool = true;
     type Answer = RespondWorkflowTaskFailedResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {

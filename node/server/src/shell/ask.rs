@@ -229,8 +229,7 @@ fn rejected(condition: QueryRejectCondition, view: &RunView) -> Option<QueryReje
 
 fn concluded(result: WorkflowQueryResult) -> Result<QueryWorkflowResponse, CallError> {
     if result.result_type() == QueryResultType::Failed {
-        let rejection = Rejection::invalid(result.error_message).with(Detail::QueryFailed);
-        return Err(CallError::Rejected(rejection));
+        return Err(CallError::Status(crate::status::query_failed(result.error_message, result.failure)));
     }
     Ok(QueryWorkflowResponse { query_result: result.answer, query_rejected: None, link: None })
 }
