@@ -168,7 +168,6 @@ async fn start(node: &Arc<Node>, pairing: &Pairing, deadline: Instant) -> Result
 impl GroupCall for StartTaskRequest {
     const METHOD: &'static str = "StartTask";
     /// The poller's request id is the pairing's.
-    const REPEATABLE: bool = true;
     type Answer = StartTaskReply;
 
     /// Made by a matcher, not by a client.
