@@ -113,13 +113,7 @@ impl GroupHandle {
         let runtime = around.transport.runtime().clone();
         let (role, watcher) = watch::channel(Role::Follower { leader: None });
         let tracker = runtime.spawn(role::track(raft.clone(), shared.clone(), role)).abort_handle();
-        let proposer = Proposer::new(
-            raft.clone(),
-            shared.clone(),
-            runtime.clone(),
-            around.options.limits.clone(),
-            around.options.bounds(),
-        );
+        let proposer = Proposer::new(raft.clone(), shared.clone(), runtime.clone(), &around.options);
         let inner = Inner {
             reads: Arc::new(Reads::new(raft.clone(), node, runtime)),
             proposer: Arc::new(proposer),
@@ -141,7 +135,8 @@ impl GroupHandle {
 
     /// Queues a command of this term; answers when it is applied here. Its effects have gone to the sink by then.
     ///
-    /// `now`, `seed` and the bounds are stamped on the way. Dropping the future does not take the command back.
+    /// `now`, `seed` and the bounds are stamped on the way. Dropping the future leaves the
+    /// outcome unknown: a command that is not yet proposed never will be, one that is goes its way.
     pub async fn propose(&self, term: TermId, command: Command) -> Result<Reply, ProposeError> {
         match *self.inner.role.borrow() {
             Role::Leader { term: now } if now == term => {}

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, Fatal};
@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 
 use crate::effects::Shared;
 use crate::error::ProposeError;
+use crate::options::ReplicaOptions;
 use crate::types::{Callback, Data, LeaderId, Raft, TermId, TypeConfig};
 
 /// Protobuf tag of `Entry.commands`: field 1, length-delimited.
@@ -51,6 +52,8 @@ pub(crate) struct Proposer {
     runtime: Handle,
     limits: Arc<Limits>,
     bounds: Option<Bounds>,
+    /// How long a command may wait for its turn.
+    patience: Duration,
     last_stamp: AtomicI64,
     queue: Mutex<Queue>,
 }
@@ -60,6 +63,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// Of `waiting`.
     bytes: u64,
+    /// Number of the command that comes next. Those in `waiting` are in order.
+    next: u64,
     in_flight: u64,
     /// Somebody is making entries and will look again before he stops.
     draining: bool,
@@ -68,10 +73,22 @@ struct Queue {
 }
 
 struct Waiting {
+    number: u64,
     term: TermId,
     /// One element of `Entry.commands`, with tag and length.
     encoded: Vec<u8>,
     answer: Answer,
+}
+
+struct Withdraw<'p> {
+    proposer: &'p Proposer,
+    number: u64,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        self.proposer.take_back(self.number);
+    }
 }
 
 struct Batch {
@@ -91,13 +108,14 @@ impl Drop for Place {
 }
 
 impl Proposer {
-    pub fn new(raft: Raft, shared: Arc<Shared>, runtime: Handle, limits: Arc<Limits>, bounds: Option<Bounds>) -> Self {
+    pub fn new(raft: Raft, shared: Arc<Shared>, runtime: Handle, options: &ReplicaOptions) -> Self {
         Self {
             raft,
             shared,
             runtime,
-            limits,
-            bounds,
+            limits: options.limits.clone(),
+            bounds: options.bounds(),
+            patience: Duration::from_millis(2 * options.timings.election_max_ms),
             last_stamp: AtomicI64::new(0),
             queue: Mutex::new(Queue::default()),
         }
@@ -106,8 +124,8 @@ impl Proposer {
     pub async fn propose(self: &Arc<Self>, term: TermId, command: Command) -> Result<Reply, ProposeError> {
         let bytes_max = self.budget(&command);
         let encoded = self.encode(command);
-        let (answer, reply) = oneshot::channel();
-        {
+        let (answer, mut reply) = oneshot::channel();
+        let number = {
             let mut queue = self.queue.lock();
             if let Some(reason) = &queue.dead {
                 return Err(ProposeError::Fatal(reason.clone()));
@@ -117,12 +135,34 @@ impl Proposer {
                 metrics::counter!("stanchion_proposals_shed_total").increment(1);
                 return Err(ProposeError::Overloaded { waiting_bytes: queue.bytes, bytes_max });
             }
+            let number = queue.next;
+            queue.next += 1;
             queue.bytes += encoded.len() as u64;
-            queue.waiting.push_back(Waiting { term, encoded, answer });
-        }
+            queue.waiting.push_back(Waiting { number, term, encoded, answer });
+            number
+        };
         metrics::counter!("stanchion_proposals_total").increment(1);
         self.drain();
-        reply.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the group stopped before it answered".into())))
+        // A caller who gives up while his command waits takes it with him.
+        let _withdraw = Withdraw { proposer: self, number };
+        let outcome = match tokio::time::timeout(self.patience, &mut reply).await {
+            Ok(outcome) => outcome,
+            // What is in flight hangs, so the majority may be out of reach. A command that is not yet proposed never will be.
+            Err(_) if self.take_back(number) => return Err(ProposeError::NotLeader { leader: None }),
+            Err(_) => reply.await,
+        };
+        outcome.unwrap_or_else(|_| Err(ProposeError::Unknown("the group stopped before it answered".into())))
+    }
+
+    /// Removes a command that still waits. False if it is in flight or done.
+    fn take_back(&self, number: u64) -> bool {
+        let mut queue = self.queue.lock();
+        let found = queue.waiting.binary_search_by_key(&number, |waiting| waiting.number);
+        let taken = found.ok().and_then(|place| queue.waiting.remove(place));
+        if let Some(waiting) = &taken {
+            queue.bytes -= waiting.encoded.len() as u64;
+        }
+        taken.is_some()
     }
 
     /// Bytes that may wait when this command comes. A quarter of the queue is kept for what finishes work already begun.

@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::peers::{client, endpoint};
-use crate::transport::PeerTransport;
+use crate::transport::{PeerTransport, causes};
 use crate::types::{NodeId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 use crate::wire::{self, SnapshotHeader};
 
@@ -120,7 +120,8 @@ async fn transfer(
 ) -> Result<(Vote, u64), Status> {
     let peers = transport.peers();
     let address = peers.address(target).ok_or_else(|| Status::unavailable("its address is not known"))?;
-    let channel = endpoint(&address)?.connect().await.map_err(|e| Status::unavailable(format!("{address}: {e}")))?;
+    let channel =
+        endpoint(&address)?.connect().await.map_err(|e| Status::unavailable(format!("{address}: {}", causes(&e))))?;
     let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
     let reader = transport.runtime().spawn_blocking(move || read(&store, group, vote, &chunks));
     let reply = client(channel).snapshot(peers.identify(target, ReceiverStream::new(queue))).await;

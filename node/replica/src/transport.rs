@@ -346,7 +346,10 @@ async fn keep_connected(transport: Arc<PeerTransport>, link: Arc<Link>) {
             && said != status.message()
         {
             said = status.message().to_owned();
-            tracing::warn!(node, code = ?status.code(), reason = %said, "no connection for replication");
+            match status.code() {
+                tonic::Code::Unavailable => tracing::info!(node, reason = %said, "no connection for replication"),
+                code => tracing::warn!(node, ?code, reason = %said, "no connection for replication"),
+            }
         }
         pause = match attempt.elapsed() > RECONNECT_MAX * 2 {
             true => RECONNECT_MIN,
@@ -384,7 +387,7 @@ async fn connect_and_serve(transport: &Arc<PeerTransport>, link: &Arc<Link>) -> 
 }
 
 /// An error with all of its causes, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

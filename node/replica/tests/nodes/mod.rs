@@ -23,7 +23,7 @@ use stanchion_replica::{
     EffectSink, FrameStream, GroupHandle, NodeId, Peer, PeerTransport, ProposeError, Replica, ReplicaOptions, Role,
     SlotMap, TermId, Timings,
 };
-use stanchion_store::{Store, StoreError, StoreOptions};
+use stanchion_store::{Applied, Store, StoreError, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -190,6 +190,11 @@ impl Cluster {
         node.store.shutdown().unwrap();
     }
 
+    /// Gives a node that does not run an empty folder.
+    pub fn wipe(&mut self, id: NodeId) {
+        self.dirs.insert(id, tempfile::tempdir().unwrap());
+    }
+
     pub fn group(&self, node: NodeId, group: GroupId) -> GroupHandle {
         self.nodes[&node].replica.group(group).unwrap()
     }
@@ -223,10 +228,13 @@ impl Cluster {
         }
     }
 
-    /// [`Cluster::propose`] of [`command`]; it must be accepted.
-    pub async fn put(&self, group: GroupId, name: &str) {
-        let (reply, doubt) = self.propose(group, command(group, self.groups, name)).await;
-        assert!(!matches!(reply, Reply::Rejected(_)) || doubt, "{reply:?}");
+    /// [`Cluster::propose`] of [`command`]; it must be accepted. Answers the run's id, except in the meta group.
+    pub async fn put(&self, group: GroupId, name: &str) -> Option<String> {
+        match self.propose(group, command(group, self.groups, name)).await {
+            (Reply::Started { run_id, .. }, _) => Some(run_id),
+            (Reply::Rejected(rejection), false) => panic!("{rejection}"),
+            _ => None,
+        }
     }
 
     /// Waits until every running node has applied what the leader of each group had at the time of the call.
@@ -243,10 +251,11 @@ impl Cluster {
         }
     }
 
-    /// The group's state on that node, as the bytes that a snapshot of it would carry.
-    pub fn state_of(&self, node: NodeId, group: GroupId) -> Vec<bytes::Bytes> {
-        let store = &self.nodes[&node].store;
-        store.snapshot(group).unwrap().map(|chunk| chunk.unwrap()).collect()
+    /// The group's state on that node: applied id, membership, and every row as a snapshot would carry it. Its head is left out,
+    /// because it holds the sender's own generation numbers.
+    pub fn state_of(&self, node: NodeId, group: GroupId) -> (Applied, Vec<bytes::Bytes>) {
+        let snapshot = self.nodes[&node].store.snapshot(group).unwrap();
+        (snapshot.applied.clone(), snapshot.skip(1).map(|chunk| chunk.unwrap()).collect())
     }
 
     /// Every running node's rows, applied id, membership and clock are the same.
