@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use stanchion_store::{GroupLog, LogEntry};
+use stanchion_store::{Done, GroupLog, LogEntry};
 use tokio::sync::oneshot;
 
 use crate::error::corrupt;
@@ -70,7 +70,7 @@ impl LogStore {
 }
 
 /// A callback for the store's writer, and what to await for it.
-fn flushed() -> (Box<dyn FnOnce(io::Result<()>) + Send>, impl Future<Output = io::Result<()>>) {
+fn flushed() -> (Done, impl Future<Output = io::Result<()>>) {
     let (sender, receiver) = oneshot::channel();
     let done = Box::new(move |result| {
         // The waiter has gone: nobody is left who would act on the result.
