@@ -1,5 +1,7 @@
 //! Three nodes on loopback: what a majority holds survives, and every replica ends with the same bytes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod nodes;
 
 use std::collections::BTreeSet;
