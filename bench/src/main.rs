@@ -104,6 +104,9 @@ struct Args {
     /// Shard groups of a three-node cluster; 0 is the server's default.
     #[arg(long, default_value_t = 0)]
     groups: u32,
+    /// A bound of started servers, as `stanchion dev --limit`.
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<String>,
     /// Also writes the figures to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -134,8 +137,12 @@ async fn start_servers(args: &Args) -> Result<Servers> {
     match args.on {
         On::External if args.address.is_empty() => bail!("--on external needs --address HOST:PORT[,HOST:PORT…]"),
         On::External => Ok(Servers::external(args.address.clone(), args.pid.clone())),
-        On::Dev => Servers::dev(&servers::binary(args.binary.as_deref())?, &data_root, args.ephemeral).await,
-        On::Three => Servers::three(&servers::binary(args.binary.as_deref())?, &data_root, args.groups).await,
+        On::Dev => {
+            Servers::dev(&servers::binary(args.binary.as_deref())?, &data_root, args.ephemeral, &args.limit).await
+        }
+        On::Three => {
+            Servers::three(&servers::binary(args.binary.as_deref())?, &data_root, args.groups, &args.limit).await
+        }
     }
 }
 

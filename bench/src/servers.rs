@@ -52,11 +52,14 @@ impl Servers {
         Self { addresses, pids, children: Vec::new(), data: None }
     }
 
-    pub async fn dev(binary: &Path, data_root: &Path, ephemeral: bool) -> Result<Self> {
+    pub async fn dev(binary: &Path, data_root: &Path, ephemeral: bool, limits: &[String]) -> Result<Self> {
         let mut servers = Self::with_data(data_root)?;
         let [grpc, http, peer] = free_addresses()?;
         let mut command = Command::new(binary);
         command.args(["dev", "--grpc", &grpc, "--http", &http, "--peer", &peer]);
+        for limit in limits {
+            command.args(["--limit", limit]);
+        }
         if ephemeral {
             command.arg("--ephemeral");
         } else {
@@ -67,7 +70,7 @@ impl Servers {
         servers.until_ready(&[http]).await
     }
 
-    pub async fn three(binary: &Path, data_root: &Path, groups: u32) -> Result<Self> {
+    pub async fn three(binary: &Path, data_root: &Path, groups: u32, limits: &[String]) -> Result<Self> {
         let mut servers = Self::with_data(data_root)?;
         let (mut peers, mut https) = (Vec::new(), Vec::new());
         for node in 1..=3 {
