@@ -39,7 +39,6 @@ MARKERS = {
     "binary_checksum": "<checksum>",
     "server_version": "<server version>",
     "capabilities": "<capabilities>",
-    "supports_schedules": "<capabilities>",
     "custom_search_attribute_aliases": "<aliases>",
 }
 
@@ -77,11 +76,16 @@ class Normaliser:
             return "<time>"
         out = {}
         for key, each in value.items():
+            if key == "supports_schedules":
+                continue
             if key in ("core_used_flags", "lang_used_flags"):
                 each = sorted(each)
             if key in _MAPS and isinstance(each, dict):
                 # A protobuf map: its order on the wire means nothing.
                 each = dict(sorted(each.items()))
+            if key == "current_retry_interval":
+                # Worked out by the real server as the difference of two clock readings.
+                each = f"{float(each.rstrip('s')):.1f}s"
             out[self.text(key)] = MARKERS[key] if key in MARKERS and each else self.value(each)
         return out
 
