@@ -165,9 +165,9 @@ async fn start(node: &Arc<Node>, pairing: &Pairing, deadline: Instant) -> Result
     }
 }
 
+/// Repeatable: the poller's request id is the pairing's.
 impl GroupCall for StartTaskRequest {
     const METHOD: &'static str = "StartTask";
-    /// The poller's request id is the pairing's.
     type Answer = StartTaskReply;
 
     /// Made by a matcher, not by a client.
