@@ -11,6 +11,7 @@
 //!
 //! Called by `replica`'s state machine. Never: a commit of half an entry; a read of a slot that the group does not have.
 
+mod hash;
 pub(crate) mod keys;
 mod overlay;
 mod reader;

@@ -91,6 +91,22 @@ impl CommittedView<'_> {
         Ok(self.standing()?.applied)
     }
 
+    pub(super) fn slots(&self) -> &Ownership {
+        &self.slots
+    }
+
+    /// Calls `each` with every stored key and value of the range, in order.
+    pub(super) fn for_each(&self, range: &KeyRange, mut each: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let mut iterator = self.rows().iterator(range)?;
+        iterator.seek_to_first();
+        while let Some((key, value)) = iterator.item() {
+            each(key, value);
+            iterator.next();
+        }
+        let db = &self.reader.store.db;
+        iterator.status().map_err(|e| self.reader.store.fatal.judge(db.failed(e)))
+    }
+
     fn standing(&self) -> Result<Standing, StoreError> {
         let read = Standing::read(self.rows(), self.reader.group.group);
         read.map_err(|e| self.reader.store.fatal.judge(e))
