@@ -10,6 +10,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use parking_lot::Mutex;
 use tonic::{Code, Status};
 
+use crate::shell::recovery;
+
 /// From a tenth of a millisecond to the length of a long poll.
 const SECONDS: [f64; 18] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 70.0];
@@ -32,18 +34,24 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!("stanchion_rpc_forwarded_total", "calls carried to another node, by method");
     metrics::describe_gauge!("stanchion_up", "1 while the process lives");
     metrics::gauge!("stanchion_up").set(1.0);
+    metrics::describe_gauge!(
+        recovery::RATE,
+        "of the runs whose worker or leader was lost in the middle of a workflow task, the share that went on"
+    );
+    recovery::show();
     Ok(handle)
 }
 
 /// What is measured of one method. A static of each service method; the handle is made at the first call.
 pub struct Meter {
-    method: &'static str,
+    request: &'static str,
     made: Mutex<Option<Histogram>>,
 }
 
 impl Meter {
-    pub const fn new(method: &'static str) -> Self {
-        Self { method, made: Mutex::new(None) }
+    /// From the name of the method's request message, which is the method's with a suffix.
+    pub const fn new(request: &'static str) -> Self {
+        Self { request, made: Mutex::new(None) }
     }
 
     /// Runs a call and notes its time and its error, if it has one.
@@ -53,18 +61,22 @@ impl Meter {
         self.seconds().record(begun.elapsed().as_secs_f64());
         if let Err(status) = &outcome {
             self.note_error(status.code());
-            tracing::debug!(method = self.method, code = ?status.code(), message = status.message(), "answered with an error");
+            tracing::debug!(method = self.method(), code = ?status.code(), message = status.message(), "answered with an error");
         }
         outcome
     }
 
     fn note_error(&self, code: Code) {
-        metrics::counter!("stanchion_rpc_errors_total", "method" => self.method, "code" => format!("{code:?}"))
+        metrics::counter!("stanchion_rpc_errors_total", "method" => self.method(), "code" => format!("{code:?}"))
             .increment(1);
+    }
+
+    pub fn method(&self) -> &'static str {
+        self.request.strip_suffix("Request").unwrap_or(self.request)
     }
 
     fn seconds(&self) -> Histogram {
         let mut made = self.made.lock();
-        made.get_or_insert_with(|| metrics::histogram!("stanchion_rpc_seconds", "method" => self.method)).clone()
+        made.get_or_insert_with(|| metrics::histogram!("stanchion_rpc_seconds", "method" => self.method())).clone()
     }
 }

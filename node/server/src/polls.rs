@@ -170,7 +170,7 @@ impl GroupCall for StartTaskRequest {
     const METHOD: &'static str = "StartTask";
     type Answer = StartTaskReply;
 
-    /// Made by a matcher, not by a client.
+    /// Made by a matcher, not by a client. Repeating it is harmless: the poller's request id is the pairing's.
     async fn check(&mut self, _node: &Arc<Node>) -> Result<(), CallError> {
         Ok(())
     }

@@ -34,7 +34,7 @@ macro_rules! service {
                         &self,
                         request: Request<api::$request>,
                     ) -> Result<Response<api::$response>, Status> {
-                        static METER: Meter = Meter::new(stringify!($method));
+                        static METER: Meter = Meter::new(stringify!($request));
                         let context = Context::of(request.metadata());
                         let call = $handler(self.node.clone(), request.into_inner(), context);
                         METER.measure(call).await.map(Response::new)
@@ -45,7 +45,8 @@ macro_rules! service {
                         &self,
                         _request: Request<api::$missing_request>,
                     ) -> Result<Response<api::$missing_response>, Status> {
-                        Err(unserved(stringify!($missing)))
+                        static METER: Meter = Meter::new(stringify!($missing_request));
+                        METER.measure(async { Err(unserved(METER.method())) }).await
                     }
                 )*
             }

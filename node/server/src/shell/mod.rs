@@ -22,6 +22,7 @@ mod offers;
 mod pending;
 mod poll_response;
 mod queries;
+pub mod recovery;
 mod term;
 mod watchers;
 

@@ -22,6 +22,7 @@ use super::hand_over::Reservations;
 use super::offers::OfferCarrier;
 use super::pending::PendingWindow;
 use super::queries::Queries;
+use super::recovery::Recovery;
 use super::watchers::Watchers;
 use super::{CallError, Parts};
 
@@ -41,6 +42,7 @@ pub struct LeaderTerm {
     pub(super) watchers: Watchers,
     pub(super) queries: Queries,
     pub(super) reservations: Reservations,
+    recovery: Recovery,
     over: CancellationToken,
     me: std::sync::Weak<LeaderTerm>,
 }
@@ -60,6 +62,7 @@ impl LeaderTerm {
             watchers: Watchers::default(),
             queries: Queries::default(),
             reservations: Reservations::default(),
+            recovery: Recovery::default(),
             over: CancellationToken::new(),
             me: me.clone(),
         })
@@ -140,6 +143,8 @@ impl LeaderTerm {
                 let mut offers = Vec::new();
                 for row in rows {
                     if let Some(deadline) = row.started.clone() {
+                        // A worker has it: whoever led before has gone in the middle of this run.
+                        self.recovery.interrupted(&deadline.task.run);
                         self.due.lock().limit(deadline);
                     } else {
                         offers.extend(self.window.lock().add(row.offer, Instant::now()));
@@ -230,6 +235,8 @@ impl LeaderTerm {
         };
         match self.handle.propose(self.id, command).await {
             Ok(Reply::Rejected(rejection)) => tracing::debug!(%rejection, "a workflow task's time-out was refused"),
+            Ok(Reply::Stale) => {}
+            Ok(_) if deadline.start_to_close => self.recovery.interrupted(&deadline.task.run),
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(group = %self.group(), %error, "a workflow task's time-out stays due");
@@ -267,6 +274,7 @@ impl LeaderTerm {
                 }
             }
             self.watchers.sweep();
+            self.recovery.sweep(Instant::now());
             metrics::gauge!("stanchion_pending_tasks", "group" => group.clone()).set(self.window.lock().len() as f64);
         }
     }
@@ -328,6 +336,7 @@ impl EffectSink for LeaderTerm {
         }
         for change in &effects.changes {
             self.watchers.notify(change);
+            self.recovery.went_on(&change.run);
             if change.idle || change.closed {
                 self.queries.run_is_idle(&change.run);
             }
