@@ -67,7 +67,6 @@ impl LeaderTerm {
             }
             match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(Ok(Answer::Result(result))) => return concluded(result),
-                Ok(Ok(Answer::Failed(error))) => return Err(error),
                 Ok(Ok(Answer::AskDirectly)) => {}
                 Ok(Err(_)) => return Err(CallError::NotHere { leader: None }),
                 Err(_) => return Err(CallError::Deadline),

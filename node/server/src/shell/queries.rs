@@ -20,8 +20,6 @@ pub enum Answer {
     Result(WorkflowQueryResult),
     /// The workflow task that would have carried the query is over without an answer to it: ask by a task of its own.
     AskDirectly,
-    /// The run's workflow task fails again and again.
-    Failed(CallError),
 }
 
 struct Asked {
@@ -118,14 +116,6 @@ impl Queries {
         let asked = self.runs.lock().remove(run);
         for (_, one) in asked.into_iter().flatten() {
             let _ = one.answer.send(Answer::AskDirectly);
-        }
-    }
-
-    /// The run's workflow task keeps failing: nobody will answer soon.
-    pub fn fail(&self, run: &RunKey, error: impl Fn() -> CallError) {
-        let asked = self.runs.lock().remove(run);
-        for (_, one) in asked.into_iter().flatten() {
-            let _ = one.answer.send(Answer::Failed(error()));
         }
     }
 

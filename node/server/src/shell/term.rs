@@ -102,11 +102,6 @@ impl LeaderTerm {
             .drop_source(stanchion_dispatch::Source { node: self.parts.neighbours.node_id(), group: self.group() });
     }
 
-    /// Done when the term is over.
-    pub async fn ended(&self) {
-        self.over.cancelled().await;
-    }
-
     fn slots(&self) -> impl Iterator<Item = Slot> {
         self.handle.slots().into_iter().flat_map(|(first, last)| (first.0..=last.0).map(Slot))
     }
