@@ -50,7 +50,7 @@ impl LogStore {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        let first = self.log.purged_index().map_or(0, |purged| purged + 1);
+        let first = self.log.first_index();
         let next = self.log.last().map_or(first, |(last, _)| last + 1);
         Ok(start.max(first)..end.min(next))
     }

@@ -216,10 +216,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<FlushedSnapshot> {
+        if force {
+            return Some(self.get_snapshot_builder().await);
+        }
         match self.flushed_meta() {
             Ok(Some(meta)) => Some(FlushedSnapshot { meta: Ok(meta), shared: self.shared.clone() }),
-            Ok(None) if !force => None,
-            Ok(None) => Some(self.get_snapshot_builder().await),
+            Ok(None) => None,
             Err(error) => Some(FlushedSnapshot { meta: Err(error), shared: self.shared.clone() }),
         }
     }
