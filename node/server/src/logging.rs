@@ -6,10 +6,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
+/// openraft warns several times a second and group while a node is away; the transport says once when a connection is lost.
+const DEFAULT_FILTER: &str = "info,openraft=error,openraft::raft::stream_append=off,tonic=warn,h2=warn,hyper=warn,tower=warn";
+
 /// Starts logging. A second call does nothing.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,tonic=warn,h2=warn,hyper=warn,tower=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let outcome = match format {
         LogFormat::Human => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
