@@ -7,7 +7,8 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::LogFormat;
 
 /// openraft warns several times a second and group while a node is away; the transport says once when a connection is lost.
-const DEFAULT_FILTER: &str = "info,openraft=error,openraft::raft::stream_append=off,tonic=warn,h2=warn,hyper=warn,tower=warn";
+const DEFAULT_FILTER: &str =
+    "info,openraft=error,openraft::raft::stream_append=off,tonic=warn,h2=warn,hyper=warn,tower=warn";
 
 /// Starts logging. A second call does nothing.
 pub fn start(format: LogFormat) {
