@@ -27,6 +27,8 @@ use crate::validate;
 
 /// A poll with less time than this is refused, as on the real server.
 const POLL_WITHIN_MIN: Duration = Duration::from_secs(1);
+/// For telling the other nodes of a worker's end.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 const WORKFLOW_POLL: &str = "PollWorkflowTaskQueue";
 const ACTIVITY_POLL: &str = "PollActivityTaskQueue";
 /// What the real server states for a queue without limits of its own.
@@ -50,8 +52,8 @@ pub async fn poll_activity_task_queue(
     let namespace = request.namespace.clone();
     let poll = activity_poll(&node, request, checked_deadline(&node, context)?).await?;
     let body = polls::poll(&node, poll).await?;
-    let mut response = PollActivityTaskQueueResponse::decode(body)
-        .map_err(|error| CallError::from(own_response(ACTIVITY_POLL, error)))?;
+    let mut response =
+        PollActivityTaskQueueResponse::decode(body).map_err(|error| own_response(ACTIVITY_POLL, error))?;
     if !response.task_token.is_empty() && response.workflow_namespace.is_empty() {
         // A queue holds the tasks of its own namespace only; the leader knows that by id.
         response.workflow_namespace = namespace;
@@ -243,9 +245,11 @@ pub async fn shutdown_worker(
 ) -> Result<ShutdownWorkerResponse, Status> {
     node.meta.namespace(&node, &request.namespace).await?;
     let body: Bytes = request.encode_to_vec().into();
+    // A node that does not answer must not hold the worker up.
+    let until = context.deadline().min(Instant::now() + TOLD_WITHIN);
     let others = node.neighbours.liveness.live_others().into_iter().map(|other| {
         let (node, body) = (node.clone(), body.clone());
-        async move { (other, node.neighbours.carry(other, "CancelPolls", body, context.deadline()).await) }
+        async move { (other, node.neighbours.carry(other, "CancelPolls", body, until).await) }
     });
     let told = futures::future::join_all(others);
     serve_cancel_polls(&node, body)?;

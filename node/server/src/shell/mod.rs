@@ -77,7 +77,7 @@ impl Shells {
         let group = handle.id();
         let mut role = handle.role();
         loop {
-            let now = role.borrow_and_update().clone();
+            let now = *role.borrow_and_update();
             self.enter(group, &handle, now).await;
             if role.changed().await.is_err() {
                 break;
