@@ -220,6 +220,7 @@ class Env:
     # --- the SDK ----------------------------------------------------------------------------------------------------
 
     async def client(self) -> Client:
+        self._normal.by_sdk = True
         if self._client is None:
             self._client = await Client.connect(self.address, identity=IDENTITY, runtime=_runtime())
         return self._client

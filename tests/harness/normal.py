@@ -53,6 +53,8 @@ class Normaliser:
     def __init__(self, nonce: str) -> None:
         self._nonce = nonce
         self._uuids: dict[str, str] = {}
+        # Events that the SDK's worker caused: it names its build in one field or another, by what the server says it can.
+        self.by_sdk = False
 
     def value(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -128,6 +130,9 @@ def event(message: Message, normaliser: Normaliser) -> dict[str, Any]:
     happened = raw.get("event_time")
     for key in [key for key in raw if key.endswith("_event_attributes")]:
         attributes = raw.pop(key)
+        if normaliser.by_sdk:
+            for build in ("worker_version", "binary_checksum", "inherit_build_id", "use_workflow_build_id"):
+                attributes.pop(build, None)
         expires = attributes.get("workflow_execution_expiration_time")
         if expires and happened:
             # A point in time that the server computes from this event's own: compared as the distance between them.

@@ -311,14 +311,24 @@ async def everything_in_one_completion(env: Env) -> None:
 
 @scenario
 async def task_completion_identity(env: Env) -> None:
-    """Worker version stamps, binary checksum and sdk metadata of a completion, as recorded."""
+    """The binary checksum and SDK metadata of a completion, as recorded and described."""
     await env.start()
     task = await env.poll()
-    await env.complete(
-        task,
-        binary_checksum="abc",
-        worker_version_stamp={"build_id": "b1", "use_versioning": False},
-        sdk_metadata={"lang_used_flags": [1]},
-    )
+    await env.complete(task, binary_checksum="abc", sdk_metadata={"lang_used_flags": [1]})
     await env.history("open run")
     await env.show("describe", "DescribeWorkflowExecution", execution=env.execution())
+
+
+@scenario
+async def task_completion_worker_version(env: Env) -> None:
+    """The worker version stamp of a completion and of a failure, as recorded."""
+    stamp = {"build_id": "b1", "use_versioning": False}
+    await env.start()
+    task = await env.poll()
+    await env.complete(task, worker_version_stamp=stamp)
+    await env.signal("s")
+    task = await env.poll()
+    await env.rpc(
+        "RespondWorkflowTaskFailed", task_token=task.task_token, failure=failure("bug"), worker_version=stamp
+    )
+    await env.history("open run")

@@ -68,6 +68,9 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
     let mut search_attributes = detail.search_attributes.unwrap_or_default();
     if row.previous_started_event_id > 0 {
         search_attributes.indexed_fields.insert("BuildIds".to_owned(), build_ids(key, &row));
+        if let Some(checksums) = binary_checksums(key, &row) {
+            search_attributes.indexed_fields.insert("BinaryChecksums".to_owned(), checksums);
+        }
     }
     WorkflowExecutionInfo {
         execution: Some(this.clone()),
@@ -96,11 +99,24 @@ fn build_ids(key: &RunKey, row: &RunRow) -> Payload {
     let points = row.reset_points.iter().flat_map(|points| &points.points);
     let own = points.filter(|point| point.run_id == key.run_id && !point.build_id.is_empty());
     let named: String = own.map(|point| format!(",\"unversioned:{}\"", point.build_id)).collect();
+    keyword_list(format!("[\"unversioned\"{named}]"))
+}
+
+/// Likewise: the checksums that workers of the run have given. None if they gave none.
+#[allow(deprecated)]
+fn binary_checksums(key: &RunKey, row: &RunRow) -> Option<Payload> {
+    let points = row.reset_points.iter().flat_map(|points| &points.points);
+    let own = points.filter(|point| point.run_id == key.run_id && !point.binary_checksum.is_empty());
+    let named: Vec<String> = own.map(|point| format!("\"{}\"", point.binary_checksum)).collect();
+    (!named.is_empty()).then(|| keyword_list(format!("[{}]", named.join(","))))
+}
+
+fn keyword_list(json: String) -> Payload {
     Payload {
         metadata: [("encoding", "json/plain"), ("type", "KeywordList")]
             .map(|(name, value)| (name.to_owned(), Bytes::from_static(value.as_bytes())))
             .into(),
-        data: format!("[\"unversioned\"{named}]").into(),
+        data: json.into(),
         ..Default::default()
     }
 }

@@ -12,6 +12,7 @@ use stanchion_engine::{EventId, GroupId, Rejection};
 use stanchion_proto::node::HistoryPageToken;
 use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::enums::v1::HistoryEventFilterType;
+use stanchion_proto::temporal::history::v1::History;
 use stanchion_proto::temporal::workflowservice::v1::{
     GetWorkflowExecutionHistoryRequest, GetWorkflowExecutionHistoryResponse, GetWorkflowExecutionHistoryReverseRequest,
     GetWorkflowExecutionHistoryReverseResponse,
@@ -105,6 +106,12 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
         };
         let run_id = view.key.run_id.clone();
         let more = page.next < to;
+        // A reader who does not wait also sees the attempt that is not stored; one who waits gets it when it is.
+        let tail = if tail.is_empty() && !more && !self.wait_new_event && to == view.next_event_id {
+            Bytes::from(History { events: view.transient_events.clone() }.encode_to_vec())
+        } else {
+            tail
+        };
         let waits = end == 0 && !view.closed;
         let next_page_token = if more || waits {
             let token = HistoryPageToken {
