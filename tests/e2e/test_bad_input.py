@@ -194,7 +194,7 @@ async def test_full_disk_loses_nothing_acknowledged(start_server, tmp_path):
                 break
             acknowledged.append(name)
         else:
-            raise AssertionError("80 MB went into files of 24 MB")
+            raise AssertionError("80 MB went into files of 4 MB")
         await wire.close()
         words = server.words()
     finally:
@@ -213,4 +213,4 @@ async def test_full_disk_loses_nothing_acknowledged(start_server, tmp_path):
 def _small_files() -> None:
     # The write must fail with an error rather than the process with a signal.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (24 * 1024 * 1024, 24 * 1024 * 1024))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 1024 * 1024, 4 * 1024 * 1024))

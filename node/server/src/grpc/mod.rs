@@ -73,6 +73,8 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(request_bytes_max);
+    // The command-line tool compresses these calls too.
+    let health = HealthServer::new(HealthService::new(node)).accept_compressed(CompressionEncoding::Gzip);
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     let incoming = TcpListenerStream::new(listener).map(|stream| {
@@ -87,7 +89,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
         .add_service(workflows)
         .add_service(operators)
-        .add_service(HealthServer::new(HealthService::new(node)))
+        .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(incoming, over.cancelled_owned())
