@@ -151,7 +151,7 @@ class Countdown:
 class Sleeper:
     @workflow.run
     async def run(self) -> str:
-        await asyncio.gather(asyncio.sleep(0.4), asyncio.sleep(0.8))
+        await asyncio.gather(asyncio.sleep(0.5), asyncio.sleep(2.5))
         await workflow.wait([asyncio.create_task(asyncio.sleep(0.2)), asyncio.create_task(asyncio.sleep(500))],
                            return_when=asyncio.FIRST_COMPLETED)
         return "awake"
