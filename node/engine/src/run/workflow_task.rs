@@ -266,7 +266,7 @@ fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &st
         task_queue: run.row.task_queue.clone(),
         sticky: !task.sticky_task_queue.is_empty() && polled_queue == task.sticky_task_queue,
         next_event_id: run.next_event_id(),
-        transient_events: transient_events_of(&run.row, &WorkflowTask::Started(started.clone())),
+        transient_events: transient_events(&run.row, &WorkflowTask::Started(started.clone()), &started.identity),
         scheduled_at: ShardTime(task.scheduled_at),
         started_at: ShardTime(started.started_at),
     }
@@ -275,6 +275,11 @@ fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &st
 /// The events of an attempt that is not stored, as readers of the history see them behind the stored ones. None if the attempt is
 /// stored, other events have taken the ids, or the run has closed.
 pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTask) -> Vec<HistoryEvent> {
+    transient_events(row, task, "")
+}
+
+/// As [`transient_events_of`]; only the worker that has the task is shown its own identity.
+fn transient_events(row: &stanchion_proto::row::RunRow, task: &WorkflowTask, identity: &str) -> Vec<HistoryEvent> {
     let (scheduled, started) = match task {
         WorkflowTask::Scheduled(scheduled) => (scheduled, None),
         WorkflowTask::Started(started) => match &started.scheduled {
@@ -294,7 +299,7 @@ pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTa
         shown.push(events::transient(
             ShardTime(started.started_at),
             EventId(started.started_event_id),
-            started_attributes(started, ""),
+            started_attributes(started, identity),
         ));
     }
     shown
@@ -442,7 +447,8 @@ pub fn fail(tx: &mut Transaction<'_>, command: &FailWorkflowTask) -> Outcome<Rep
         failure: request.failure.clone(),
         identity: request.identity.clone(),
         binary_checksum: binary_checksum(request),
-        worker_version: worker_version(request),
+        // The real server leaves the stamp of an unversioned worker out of this event.
+        worker_version: None,
     };
     end_attempt(tx, &mut run, started, End::Failed(why));
     schedule(tx, &mut run);
@@ -455,13 +461,6 @@ fn binary_checksum(
     request: &stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskFailedRequest,
 ) -> String {
     request.binary_checksum.clone()
-}
-
-#[allow(deprecated)]
-fn worker_version(
-    request: &stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskFailedRequest,
-) -> Option<stanchion_proto::temporal::common::v1::WorkerVersionStamp> {
-    request.worker_version.clone()
 }
 
 /// The leader saw the task's time pass.
