@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost_types::Timestamp;
 use stanchion_proto::row::{RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
-use stanchion_proto::temporal::common::v1::{Payload, WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::common::v1::{Payload, Priority, WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
@@ -54,7 +54,7 @@ pub fn describe<R: StateReader>(
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),
-        pending_activities: pending_activities(reader, &key, now)?,
+        pending_activities: pending_activities(reader, &key, row.priority.as_ref(), now)?,
         pending_workflow_task: pending_workflow_task(&row),
         workflow_extended_info: Some(extended(&row)),
         workflow_execution_info: Some(info(&key, row, detail)),
@@ -159,13 +159,25 @@ fn pending_workflow_task(row: &RunRow) -> Option<PendingWorkflowTaskInfo> {
     }
 }
 
+/// `inherited`: the run's own priority, which the real server does not show again with its activities.
 fn pending_activities<R: StateReader>(
     reader: &R,
     key: &RunKey,
+    inherited: Option<&Priority>,
     now: ShardTime,
 ) -> StateResult<Vec<stanchion_proto::temporal::workflow::v1::PendingActivityInfo>> {
     let from = keys::run_event(key, EventId(0));
     let to = keys::after(&keys::run(key));
     let rows = reader.range(key.slot(), Table::Activity, &from, &to, usize::MAX)?;
-    rows.into_iter().map(|(_, row)| Ok(pending_activity(&decode(Table::Activity, row)?, now))).collect()
+    let shown = rows.into_iter().map(|(_, row)| {
+        let mut shown = pending_activity(&decode(Table::Activity, row)?, now);
+        if shown.priority.as_ref() == inherited {
+            shown.priority = None;
+            if let Some(options) = &mut shown.activity_options {
+                options.priority = None;
+            }
+        }
+        Ok(shown)
+    });
+    shown.collect()
 }
