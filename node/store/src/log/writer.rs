@@ -168,6 +168,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Until the queue is closed and empty.
     pub fn run(mut self) {
+        // There from the start, so that a rate over it is right from the first sync on.
+        metrics::counter!("stanchion_log_fsyncs_total").increment(0);
         while let Some(batch) = self.queue.take() {
             let result = self.fatal.check().and_then(|()| self.write(&batch).map_err(|e| self.fatal.judge(e)));
             // Before the callbacks, so that whoever is called back finds the entries evictable and readable.
