@@ -131,7 +131,8 @@ async def history_follows_the_named_run(env: Env) -> None:
     from differential.env import command
 
     first = await env.start()
-    waiting = asyncio.ensure_future(env.until_closed())
+    # Named, because a read without a run id that arrives after the next step would wait for the second run.
+    waiting = asyncio.ensure_future(env.until_closed(run_id=first))
     await env.step(command("CONTINUE_AS_NEW_WORKFLOW_EXECUTION", workflow_type={"name": "Demo"}))
     event = await waiting
     env.note("closing event's type", event.event_type)
