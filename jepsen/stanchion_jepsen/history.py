@@ -43,6 +43,22 @@ class RunHistory:
     def closed(self) -> bool:
         return bool(self.raw) and self.events[-1].event_type in CLOSE_EVENTS
 
+    @cached_property
+    def stored(self) -> int:
+        """How many of the events are stored. Of a workflow task that failed before, scheduled and started are shown at the end of an
+        open run's history without being stored yet: the next attempt shows others in their place, as on the real server."""
+        count = len(self.raw)
+        if count and self.events[-1].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+            count -= 1
+        if count:
+            last = self.events[count - 1]
+            if (
+                last.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
+                and last.workflow_task_scheduled_event_attributes.attempt > 1
+            ):
+                return count - 1
+        return len(self.raw)
+
     def result(self) -> object:
         """The decoded JSON result of a completed run; None for any other."""
         if not self.raw:

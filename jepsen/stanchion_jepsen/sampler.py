@@ -33,8 +33,9 @@ class Sampler:
         self._runs.append((wf, run))
 
     def saw(self, wf: str, node: str, history: RunHistory, known_before: int) -> None:
-        self.observations.append(Observation(wf, node, tuple(history.digests), known_before))
-        self._longest[wf] = max(self._longest.get(wf, 0), len(history.raw))
+        stored = history.stored
+        self.observations.append(Observation(wf, node, tuple(history.digests[:stored]), known_before))
+        self._longest[wf] = max(self._longest.get(wf, 0), stored)
 
     async def _reader(self) -> None:
         while True:

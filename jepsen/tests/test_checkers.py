@@ -252,6 +252,19 @@ def test_reads_that_go_backwards():
     bites(checkers.reads_never_go_backwards([seen(final, 4, "n2", known_before=5)]), "after a read had returned 5")
 
 
+@pytest.mark.parametrize("attempt,started,hidden", [(1, True, 0), (1, False, 0), (2, False, 1), (2, True, 2)])
+def test_only_the_unstored_attempt_at_the_end_is_left_out_of_observations(attempt, started, hidden):
+    script = Script()
+    script.add("WORKFLOW_EXECUTION_STARTED")
+    script.workflow_task()
+    scheduled = script.add("WORKFLOW_TASK_SCHEDULED", attempt=attempt)
+    if started:
+        script.add("WORKFLOW_TASK_STARTED", scheduled_event_id=scheduled)
+    assert script.history().stored == len(script.events) - hidden
+    script.signal(1)
+    assert script.history().stored == len(script.events), "behind it stands another event: it is stored"
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 
