@@ -31,6 +31,11 @@ impl DueTimes {
         self.horizon = self.horizon.max(horizon);
     }
 
+    /// Timers held.
+    pub fn len(&self) -> usize {
+        self.timers.len()
+    }
+
     pub fn horizon(&self) -> ShardTime {
         self.horizon
     }

@@ -106,10 +106,14 @@ impl LeaderTerm {
         self.handle.slots().into_iter().flat_map(|(first, last)| (first.0..=last.0).map(Slot))
     }
 
+    fn timers_max(&self) -> usize {
+        usize::try_from(self.parts.limits.timers_in_memory_max).unwrap_or(usize::MAX)
+    }
+
     fn load_timers(&self) -> Result<(), CallError> {
         let until = ShardTime(clock::wall().0 + HORIZON_NANOS);
         let reader = self.handle.reader();
-        let per_slot_max = usize::try_from(self.parts.limits.timers_in_memory_max).unwrap_or(usize::MAX);
+        let per_slot_max = self.timers_max();
         let mut horizon = until;
         let mut keys: Vec<TimerKey> = Vec::new();
         for slot in self.slots() {
@@ -161,10 +165,16 @@ impl LeaderTerm {
     /// Fires what is due, a command a tick.
     async fn keep_time(self: Arc<Self>) {
         loop {
+            // While memory is full of timers the horizon is near and stays so until half of them have fired.
+            let full = self.due.lock().len() >= (self.timers_max() / 2).max(1);
             let next = {
                 let due = self.due.lock();
                 let reload_at = ShardTime(due.horizon().0 - HORIZON_NANOS / 2);
-                due.next().map_or(reload_at, |next| next.min(reload_at))
+                match due.next() {
+                    Some(next) if full => next,
+                    Some(next) => next.min(reload_at),
+                    None => reload_at,
+                }
             };
             let wait = nanos_until(next);
             tokio::select! {
@@ -174,7 +184,7 @@ impl LeaderTerm {
                 () = std::future::ready(()), if wait.is_zero() => {}
             }
             let now = clock::wall();
-            if now.0 >= self.due.lock().horizon().0 - HORIZON_NANOS / 2 {
+            if !full && now.0 >= self.due.lock().horizon().0 - HORIZON_NANOS / 2 {
                 let term = self.clone();
                 match tokio::task::spawn_blocking(move || term.load_timers()).await {
                     Ok(Ok(())) => {}
