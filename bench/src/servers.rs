@@ -78,8 +78,15 @@ impl Servers {
             let folder = servers.folder(&format!("node-{node}"));
             let config = servers.folder(&format!("node-{node}.toml"));
             let data = folder.to_str().context("the data folder's path is not UTF-8")?;
-            let text =
+            let mut text =
                 format!("node_id = {node}\ndata = {data:?}\ngrpc = \"{grpc}\"\nhttp = \"{http}\"\npeer = \"{peer}\"\n");
+            if !limits.is_empty() {
+                text.push_str("[limits]\n");
+            }
+            for limit in limits {
+                text.push_str(limit);
+                text.push('\n');
+            }
             fs::write(&config, text)?;
             let mut command = Command::new(binary);
             command.args(["node", "--config"]).arg(&config);

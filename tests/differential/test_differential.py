@@ -1,7 +1,7 @@
 """Each scenario against Stanchion, compared with the real server's recorded answers (`make golden` records them).
 
-Scenarios in KNOWN.md differ today, each with its reason. They are run all the same, and one that no longer differs fails until its
-line is taken out: the list can only shrink truthfully.
+Scenarios in KNOWN.md differ today, each with its reason. They are run all the same, and one that no longer differs fails until
+its line is taken out: the list can only shrink truthfully.
 """
 
 import re

@@ -237,12 +237,24 @@ impl Cluster {
         }
     }
 
+    /// What the group's leader has applied after a linearizable read. The lead may pass on meanwhile: leaders are spread anew when a
+    /// node comes back.
+    async fn read_index(&self, group: GroupId) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (leader, _) = self.leader(group).await;
+            match self.group(leader, group).read_index().await {
+                Ok(()) => return self.group(leader, group).applied_index(),
+                Err(error) => assert!(Instant::now() < deadline, "group {group} was not read in {PATIENCE:?}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits until every running node has applied what the leader of each group had at the time of the call.
     pub async fn settle(&self) {
         for group in (0..=self.groups).map(GroupId) {
-            let (leader, _) = self.leader(group).await;
-            self.group(leader, group).read_index().await.unwrap();
-            let target = self.group(leader, group).applied_index();
+            let target = self.read_index(group).await;
             until(&format!("group {group} at entry {target} everywhere"), || {
                 let applied = |node: &Node| node.replica.group(group).is_some_and(|g| g.applied_index() >= target);
                 self.nodes.values().all(applied).then_some(())
@@ -263,9 +275,12 @@ impl Cluster {
         self.settle().await;
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         for group in (0..=self.groups).map(GroupId) {
-            let first = self.state_of(nodes[0], group);
             for other in &nodes[1..] {
-                assert!(self.state_of(*other, group) == first, "group {group}: nodes {} and {other} differ", nodes[0]);
+                // A leader elected in between writes one more entry, which reaches the others a little later.
+                until(&format!("group {group}: nodes {} and {other} are equal", nodes[0]), || {
+                    (self.state_of(nodes[0], group) == self.state_of(*other, group)).then_some(())
+                })
+                .await;
             }
         }
     }
