@@ -51,6 +51,9 @@ use gauges::Gauges;
 use pollers::CancelledWorkers;
 use queue::Answer;
 
+/// A sticky queue without a poll for so long has lost its worker (the real server's number).
+pub const STICKY_WORKER_REMEMBERED: Duration = Duration::from_secs(10);
+
 /// A task queue of one kind. A sticky queue is a queue with a name of its own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct QueueKey {
@@ -161,8 +164,10 @@ impl Dispatch {
     }
 
     /// Takes a pending task in. Offering it again changes nothing, except that a new source replaces the old one.
-    pub fn offer(self: &Arc<Self>, queue: QueueKey, offer: Offer, source: Source) {
-        self.directory.enter(&queue, |queue, state| state.offer(self, queue, offer, source));
+    ///
+    /// False: it is for a sticky queue that nobody has polled for [`STICKY_WORKER_REMEMBERED`], and was not taken. Offer it to any worker.
+    pub fn offer(self: &Arc<Self>, queue: QueueKey, offer: Offer, source: Source) -> bool {
+        self.directory.enter(&queue, |queue, state| state.offer(self, queue, offer, source))
     }
 
     /// Takes an offer back: the task was started or is gone. One that is being started right now is not offered again.
@@ -223,16 +228,13 @@ impl Dispatch {
         }
     }
 
-    /// Answers all open polls of a queue empty: its only worker shuts down (a sticky queue).
+    /// Answers all open polls of a queue empty: its only worker shuts down (a sticky queue). The queue counts as not polled from now on.
     pub fn cancel_queue(&self, queue: &QueueKey) {
         if let Some(queue) = self.directory.find(queue) {
-            queue.state.lock().answer_seats(self, &queue, |_| true, || Answer::Empty);
+            let mut state = queue.state.lock();
+            state.answer_seats(self, &queue, |_| true, || Answer::Empty);
+            state.forget_pollers();
         }
-    }
-
-    /// True when the queue has a waiting poller or had one lately. A sticky queue without one has lost its worker.
-    pub fn polled_within(&self, queue: &QueueKey, within: Duration) -> bool {
-        self.directory.find(queue).is_some_and(|queue| queue.state.lock().polled_within(within))
     }
 
     /// Who polls the queue, and what waits in it as far as this node was told.

@@ -76,6 +76,10 @@ impl PollerRecords {
         self.by_identity.insert(spec.poller.identity.clone(), (now, record));
     }
 
+    pub fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+
     pub fn seen_within(&self, within: Duration, now: Instant) -> bool {
         self.latest.is_some_and(|latest| now.duration_since(latest) <= within)
     }

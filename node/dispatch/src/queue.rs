@@ -23,7 +23,9 @@ use crate::gauges::KindGauges;
 use crate::pairing::{Claim, QueryClaim};
 use crate::pollers::{PollerRecords, REMEMBERED, Rate};
 use crate::reservation::Hold;
-use crate::{Dispatch, PollerSpec, QueryTask, QueueDescription, QueueKey, Refused, Source, TaskPayload};
+use crate::{
+    Dispatch, PollerSpec, QueryTask, QueueDescription, QueueKey, Refused, STICKY_WORKER_REMEMBERED, Source, TaskPayload,
+};
 
 /// Priority of a task that names none.
 const DEFAULT_PRIORITY: i32 = 3;
@@ -148,19 +150,23 @@ impl Queue {
 impl State {
     // ------------------------------------------------------------------------------------------------------- work comes
 
-    pub fn offer(&mut self, dispatch: &Arc<Dispatch>, queue: &Arc<Queue>, offer: Offer, from: Source) {
+    /// False: a sticky queue without a worker.
+    pub fn offer(&mut self, dispatch: &Arc<Dispatch>, queue: &Arc<Queue>, offer: Offer, from: Source) -> bool {
         match self.tasks.get_mut(&offer.task) {
             Some(Standing::Waiting(rank)) => {
                 if let Some(waiting) = self.backlog.get_mut(rank) {
                     waiting.source = from;
                 }
-                return;
+                return true;
             }
             Some(Standing::Paired { source, withdrawn, offered_again }) => {
                 (*source, *withdrawn, *offered_again) = (from, false, true);
-                return;
+                return true;
             }
             None => {}
+        }
+        if offer.sticky && !self.polled_within(STICKY_WORKER_REMEMBERED) {
+            return false;
         }
         let now = Instant::now();
         let rank = self.rank(&offer);
@@ -170,6 +176,7 @@ impl State {
         self.put(dispatch, queue, rank, Waiting { task, offer, source: from, since: now });
         self.added.count(now);
         self.pair(dispatch, queue);
+        true
     }
 
     fn rank(&mut self, offer: &Offer) -> Rank {
@@ -413,7 +420,12 @@ impl State {
             && !self.pollers.seen_within(REMEMBERED, Instant::now())
     }
 
-    pub fn polled_within(&self, within: Duration) -> bool {
+    /// The queue's worker has said that it goes.
+    pub fn forget_pollers(&mut self) {
+        self.pollers.forget_all();
+    }
+
+    fn polled_within(&self, within: Duration) -> bool {
         !self.seats.is_empty() || !self.held.is_empty() || self.pollers.seen_within(within, Instant::now())
     }
 

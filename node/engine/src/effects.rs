@@ -32,10 +32,23 @@ pub struct Offer {
     pub task_queue: String,
     /// True when `task_queue` is a sticky one.
     pub sticky: bool,
+    /// Of a sticky task, the queue that any worker polls; otherwise empty.
+    pub normal_task_queue: String,
     pub task: TaskRef,
     pub scheduled_at: ShardTime,
     /// Temporal's priority key, 1 (first) to 5; 0 is unset, which means 3.
     pub priority: i32,
+}
+
+impl Offer {
+    /// The sticky task as one for the normal queue: nobody polls its sticky queue. The task itself stays what it is.
+    pub fn for_any_worker(mut self) -> Self {
+        if self.sticky {
+            self.task_queue = std::mem::take(&mut self.normal_task_queue);
+            self.sticky = false;
+        }
+        self
+    }
 }
 
 /// A workflow task's time limit, kept in leader memory (its table row is the pending row, from which a new leader rebuilds it).

@@ -68,6 +68,7 @@ fn row_of(offer: &Offer) -> PendingRow {
         is_activity: offer.kind == TaskKind::Activity,
         task_queue: offer.task_queue.clone(),
         sticky: offer.sticky,
+        normal_task_queue: offer.normal_task_queue.clone(),
         scheduled_event_id: offer.task.scheduled_event_id.0,
         attempt: offer.task.attempt,
         stamp: offer.task.stamp,

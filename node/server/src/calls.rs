@@ -14,7 +14,7 @@ use stanchion_dispatch::{QueryTask, QueueKey, Source};
 use stanchion_engine::effects::{Offer, TaskKind};
 use stanchion_engine::{GroupId, ShardTime, Slot};
 use stanchion_proto::command::MetaCommand;
-use stanchion_proto::node::{CallRequest, OfferQueryRequest, OfferTasksRequest, StartTaskRequest};
+use stanchion_proto::node::{CallRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse, StartTaskRequest};
 use stanchion_proto::temporal::workflowservice::v1 as api;
 
 use crate::grpc::{query, task_queue};
@@ -22,7 +22,7 @@ use crate::meta;
 use crate::node::Node;
 use crate::polls;
 use crate::routing::serve_local;
-use crate::shell::CallError;
+use crate::shell::{CallError, task_name};
 
 /// For calls that come without a deadline.
 const DEFAULT_WITHIN: Duration = Duration::from_secs(30);
@@ -97,22 +97,27 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
 fn offer_tasks(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
     let request = OfferTasksRequest::decode(body).map_err(|error| malformed("OfferTasks", error))?;
     let source = Source { node: request.node, group: GroupId(request.group) };
+    let mut without_worker = Vec::new();
     for offered in request.offers {
         let offer = Offer {
             slot: Slot(u16::try_from(offered.slot).unwrap_or(u16::MAX)),
             kind: if offered.is_activity { TaskKind::Activity } else { TaskKind::Workflow },
             task_queue: offered.task_queue,
             sticky: offered.sticky,
+            normal_task_queue: offered.normal_task_queue,
             task: polls::task_of(offered.task.unwrap_or_default()),
             scheduled_at: ShardTime(offered.scheduled_unix_nanos),
             priority: offered.priority,
         };
-        node.dispatch.offer(QueueKey::of(&offer), offer, source);
+        let name = task_name(&offer.task);
+        if !node.dispatch.offer(QueueKey::of(&offer), offer, source) {
+            without_worker.push(name);
+        }
     }
     for gone in request.withdrawn {
         node.dispatch.withdraw(&polls::task_of(gone));
     }
-    Ok(Bytes::new())
+    Ok(OfferTasksResponse { without_worker }.encode_to_vec().into())
 }
 
 fn offer_query(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {

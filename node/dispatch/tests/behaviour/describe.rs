@@ -43,9 +43,7 @@ async fn the_backlog_has_a_count_and_an_age() {
 async fn a_poller_is_forgotten_after_five_minutes() {
     let matcher = matcher();
     matcher.poll(queue(), poller("w", Duration::from_secs(1))).await.unwrap();
-    assert!(matcher.polled_within(&queue(), Duration::from_secs(10)));
     tokio::time::advance(Duration::from_secs(11)).await;
-    assert!(!matcher.polled_within(&queue(), Duration::from_secs(10)));
     assert_eq!(matcher.describe(&queue()).pollers.len(), 1);
     tokio::time::advance(Duration::from_secs(300)).await;
     assert_eq!(matcher.describe(&queue()).pollers.len(), 0);
@@ -55,6 +53,5 @@ async fn a_poller_is_forgotten_after_five_minutes() {
 async fn a_queue_that_nobody_used_is_empty() {
     let matcher = matcher();
     assert_eq!(matcher.describe(&queue()), Default::default());
-    assert!(!matcher.polled_within(&queue(), Duration::from_secs(10)));
     assert_eq!(matcher.queues(), 0, "asking makes none");
 }

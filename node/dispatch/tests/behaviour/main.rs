@@ -13,6 +13,7 @@ mod pairing_outcomes;
 mod queries_go_first;
 mod reservations;
 mod sources;
+mod sticky_queues_without_a_worker;
 mod unused_queues_are_forgotten;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ fn task(n: i64) -> Offer {
         kind: TaskKind::Activity,
         task_queue: "q".into(),
         sticky: false,
+        normal_task_queue: String::new(),
         task: TaskRef { run, scheduled_event_id: EventId(5), attempt: 1, stamp: 1 },
         scheduled_at: ShardTime(n),
         priority: 0,

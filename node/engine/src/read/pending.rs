@@ -55,6 +55,7 @@ fn row_of(slot: Slot, key: Bytes, row: row::PendingRow) -> PendingRow {
             kind: if row.is_activity { TaskKind::Activity } else { TaskKind::Workflow },
             task_queue: row.task_queue,
             sticky: row.sticky,
+            normal_task_queue: row.normal_task_queue,
             task,
             scheduled_at: ShardTime(row.scheduled_at),
             priority: row.priority,

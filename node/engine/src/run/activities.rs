@@ -246,6 +246,7 @@ fn offer(tx: &mut Transaction<'_>, run: &Run, id: i64) {
         kind: TaskKind::Activity,
         task_queue: row.task_queue.clone(),
         sticky: false,
+        normal_task_queue: String::new(),
         task: task_ref(run, id, row),
         scheduled_at: ShardTime(row.attempt_scheduled_at),
         priority: row.priority.as_ref().map_or(0, |p| p.priority_key),

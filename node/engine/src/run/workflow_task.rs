@@ -155,6 +155,7 @@ fn offer_of(run: &Run, task: &WorkflowTaskScheduledRow) -> Offer {
         kind: TaskKind::Workflow,
         task_queue: queue.to_owned(),
         sticky,
+        normal_task_queue: if sticky { run.row.task_queue.clone() } else { String::new() },
         task: task_ref(&run.key, task),
         scheduled_at: ShardTime(task.scheduled_at),
         priority: run.row.priority.as_ref().map_or(0, |p| p.priority_key),

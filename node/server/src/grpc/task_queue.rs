@@ -10,6 +10,7 @@ use stanchion_engine::effects::TaskKind;
 use stanchion_engine::reply::Code;
 use stanchion_engine::{Rejection, ShardTime};
 use stanchion_proto::command::Poller;
+use stanchion_proto::node::CancelPollsRequest;
 use stanchion_proto::temporal::common::v1::WorkerVersionCapabilities;
 use stanchion_proto::temporal::deployment::v1::WorkerDeploymentOptions;
 use stanchion_proto::temporal::enums::v1::{RateLimitSource, TaskQueueType};
@@ -243,8 +244,13 @@ pub async fn shutdown_worker(
     request: ShutdownWorkerRequest,
     context: Context,
 ) -> Result<ShutdownWorkerResponse, Status> {
-    node.meta.namespace(&node, &request.namespace).await?;
-    let body: Bytes = request.encode_to_vec().into();
+    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let gone = CancelPollsRequest {
+        namespace_id: namespace.id,
+        worker_instance_key: request.worker_instance_key,
+        sticky_task_queue: request.sticky_task_queue,
+    };
+    let body: Bytes = gone.encode_to_vec().into();
     // A node that does not answer must not hold the worker up.
     let until = context.deadline().min(Instant::now() + TOLD_WITHIN);
     let others = node.neighbours.liveness.live_others().into_iter().map(|other| {
@@ -262,10 +268,14 @@ pub async fn shutdown_worker(
     Ok(ShutdownWorkerResponse {})
 }
 
-/// "CancelPolls", which carries the worker's own request.
+/// "CancelPolls".
 pub fn serve_cancel_polls(node: &Arc<Node>, body: Bytes) -> Result<Bytes, CallError> {
-    let request = ShutdownWorkerRequest::decode(body).map_err(|error| malformed("CancelPolls", error))?;
-    node.dispatch.cancel_polls(&request.worker_instance_key);
+    let gone = CancelPollsRequest::decode(body).map_err(|error| malformed("CancelPolls", error))?;
+    node.dispatch.cancel_polls(&gone.worker_instance_key);
+    if !gone.sticky_task_queue.is_empty() {
+        let (namespace_id, name) = (gone.namespace_id, gone.sticky_task_queue);
+        node.dispatch.cancel_queue(&QueueKey { namespace_id, name, kind: TaskKind::Workflow });
+    }
     Ok(Bytes::new())
 }
 

@@ -1,21 +1,25 @@
 //! Carries offers to the matchers that own their queues: into this process's matcher, or to another node in batches.
 //!
-//! An offer that does not arrive is not an error: the window repeats it.
+//! An offer that does not arrive is not an error: the window repeats it. A sticky task whose queue nobody polls comes back, to be
+//! offered to any worker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use stanchion_dispatch::{QueueKey, Source};
 use stanchion_engine::GroupId;
 use stanchion_engine::effects::{Offer, TaskKind, TaskRef};
-use stanchion_proto::node::{OfferTasksRequest, TaskOffer};
-use tokio::sync::mpsc;
+use stanchion_proto::node::{OfferTasksRequest, OfferTasksResponse, TaskOffer};
+use tokio::sync::{Notify, mpsc};
 
 use super::Parts;
 use super::pending::queue_of;
 use super::poll_response::task_name;
+use crate::polls::task_of;
 
 /// Batches waiting for one node. Beyond it offers are dropped; the window repeats them.
 const QUEUE_BATCHES: usize = 256;
@@ -26,6 +30,14 @@ pub struct OfferCarrier {
     parts: Parts,
     group: GroupId,
     remote: mpsc::Sender<Remote>,
+    without_worker: Arc<WithoutWorker>,
+}
+
+/// Sticky tasks that other nodes sent back, because nobody polls their queues.
+#[derive(Default)]
+struct WithoutWorker {
+    tasks: Mutex<Vec<TaskRef>>,
+    more: Notify,
 }
 
 enum Remote {
@@ -36,24 +48,44 @@ enum Remote {
 impl OfferCarrier {
     pub fn new(parts: Parts, group: GroupId) -> Self {
         let (remote, inbox) = mpsc::channel(QUEUE_BATCHES);
-        tokio::spawn(pump(parts.clone(), group, inbox));
-        Self { parts, group, remote }
+        let without_worker = Arc::<WithoutWorker>::default();
+        tokio::spawn(pump(parts.clone(), group, inbox, without_worker.clone()));
+        Self { parts, group, remote, without_worker }
     }
 
-    pub fn offer(&self, offers: Vec<Offer>) {
+    /// Sends the offers out. Returns the sticky tasks that this node's own matcher sent back; those of other nodes come by
+    /// [`OfferCarrier::without_worker`].
+    pub fn offer(&self, offers: Vec<Offer>) -> Vec<TaskRef> {
         let me = self.parts.neighbours.node_id();
         let mut away = Vec::new();
+        let mut without_worker = Vec::new();
         for offer in offers {
             let queue = queue_of(&offer);
             let owner = self.parts.neighbours.owner_of(&queue);
             if owner == me {
-                self.parts.dispatch.offer(queue, offer, Source { node: me, group: self.group });
+                let task = offer.sticky.then(|| offer.task.clone());
+                if !self.parts.dispatch.offer(queue, offer, Source { node: me, group: self.group }) {
+                    without_worker.extend(task);
+                }
             } else {
                 away.push((owner, offer));
             }
         }
         if !away.is_empty() && self.remote.try_send(Remote::Offers(away)).is_err() {
             tracing::debug!(group = %self.group, "offers to other nodes are behind; they will be repeated");
+        }
+        without_worker
+    }
+
+    /// Waits for sticky tasks that other nodes send back.
+    pub async fn without_worker(&self) -> Vec<TaskRef> {
+        loop {
+            let more = self.without_worker.more.notified();
+            let tasks = std::mem::take(&mut *self.without_worker.tasks.lock());
+            if !tasks.is_empty() {
+                return tasks;
+            }
+            more.await;
         }
     }
 
@@ -69,7 +101,12 @@ impl OfferCarrier {
 }
 
 /// Sends what has gathered, a batch a node, while the last batch is on its way.
-async fn pump(parts: Parts, group: GroupId, mut inbox: mpsc::Receiver<Remote>) {
+async fn pump(
+    parts: Parts,
+    group: GroupId,
+    mut inbox: mpsc::Receiver<Remote>,
+    without_worker: Arc<WithoutWorker>,
+) {
     let me = parts.neighbours.node_id();
     let mut gathered = Vec::new();
     while inbox.recv_many(&mut gathered, QUEUE_BATCHES).await > 0 {
@@ -92,8 +129,14 @@ async fn pump(parts: Parts, group: GroupId, mut inbox: mpsc::Receiver<Remote>) {
             parts.neighbours.call(node, "OfferTasks", body, CALL_WITHIN)
         });
         for outcome in futures::future::join_all(calls).await {
-            if let Err(status) = outcome {
-                tracing::debug!(%group, %status, "offers did not arrive; they will be repeated");
+            match outcome.map(OfferTasksResponse::decode) {
+                Ok(Ok(answer)) if answer.without_worker.is_empty() => {}
+                Ok(Ok(answer)) => {
+                    without_worker.tasks.lock().extend(answer.without_worker.into_iter().map(task_of));
+                    without_worker.more.notify_one();
+                }
+                Ok(Err(error)) => tracing::error!(%group, %error, "the answer to offers does not decode"),
+                Err(status) => tracing::debug!(%group, %status, "offers did not arrive; they will be repeated"),
             }
         }
     }
@@ -108,5 +151,6 @@ fn to_wire(offer: &Offer) -> TaskOffer {
         scheduled_unix_nanos: offer.scheduled_at.0,
         priority: offer.priority,
         slot: u32::from(offer.slot.0),
+        normal_task_queue: offer.normal_task_queue.clone(),
     }
 }

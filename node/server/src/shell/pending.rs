@@ -75,6 +75,16 @@ impl PendingWindow {
         Removed { queue: was_offered.then_some(key), next }
     }
 
+    /// Nobody polls the sticky queue that the task was offered to. Returns what is to be offered now: the task for any worker, and the
+    /// next one of its old queue.
+    pub fn for_any_worker(&mut self, task: &TaskRef, now: Instant) -> Vec<Offer> {
+        let sticky = self.tasks.get(task).and_then(|key| self.queues.get(key)?.offered.get(task));
+        let Some((offer, _)) = sticky.filter(|(offer, _)| offer.sticky) else { return Vec::new() };
+        let offer = offer.clone().for_any_worker();
+        let next = self.remove(task, now).next;
+        self.add(offer, now).into_iter().chain(next).collect()
+    }
+
     /// Offers that are to be repeated: those older than a few seconds, or all when the nodes that match have changed.
     pub fn again(&mut self, now: Instant, all: bool) -> Vec<Offer> {
         let mut due = Vec::new();
@@ -130,6 +140,7 @@ mod tests {
             kind: TaskKind::Activity,
             task_queue: "q".into(),
             sticky: false,
+            normal_task_queue: String::new(),
             task: TaskRef { run, scheduled_event_id: EventId(n), attempt: 1, stamp: 0 },
             scheduled_at: ShardTime(n),
             priority: 0,
@@ -145,6 +156,19 @@ mod tests {
         assert_eq!(window.remove(&offer(3).task, now).next, None, "a waiting one goes without a trace");
         assert_eq!(window.remove(&offer(1).task, now).next, Some(offer(4)));
         assert_eq!(window.remove(&offer(1).task, now).next, None, "twice is once");
+    }
+
+    #[test]
+    fn a_sticky_task_that_comes_back_is_offered_to_any_worker() {
+        let now = Instant::now();
+        let mut window = PendingWindow::new(1, 100);
+        let sticky = |n| Offer { sticky: true, task_queue: "s".into(), normal_task_queue: "q".into(), ..offer(n) };
+        window.add(sticky(1), now);
+        window.add(sticky(2), now);
+        assert_eq!(window.for_any_worker(&sticky(1).task, now), [offer(1), sticky(2)]);
+        assert_eq!(window.for_any_worker(&sticky(1).task, now), [], "it is no sticky offer any more");
+        assert_eq!(window.for_any_worker(&sticky(2).task, now), [], "the normal queue's window is full");
+        assert_eq!(window.remove(&sticky(1).task, now).next, Some(offer(2)));
     }
 
     #[test]

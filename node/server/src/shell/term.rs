@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stanchion_engine::effects::TimerKey;
+use stanchion_engine::effects::{Offer, TaskRef, TimerKey};
 use stanchion_engine::{Effects, Reply, ShardTime, Slot, read};
 use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
@@ -152,7 +152,7 @@ impl LeaderTerm {
                         self.due.lock().limit(deadline);
                     }
                 }
-                self.carrier.offer(offers);
+                self.offer(offers);
                 if !full {
                     break;
                 }
@@ -266,11 +266,15 @@ impl LeaderTerm {
             let all = tokio::select! {
                 () = self.over.cancelled() => return,
                 changed = view.changed() => changed.is_ok(),
+                tasks = self.carrier.without_worker() => {
+                    self.offer(self.for_any_worker(&tasks));
+                    continue;
+                }
                 _ = care.tick() => false,
             };
             let again = self.window.lock().again(Instant::now(), all);
             if !again.is_empty() {
-                self.carrier.offer(again);
+                self.offer(again);
             }
             if self.window.lock().wants_reload() {
                 let term = self.clone();
@@ -285,9 +289,26 @@ impl LeaderTerm {
     }
 
     /// A matcher asked for a task that is not there: it must not be offered again.
-    pub(super) fn forget_task(&self, task: &stanchion_engine::effects::TaskRef) {
+    pub(super) fn forget_task(&self, task: &TaskRef) {
         let removed = self.window.lock().remove(task, Instant::now());
-        self.carrier.offer(removed.next.into_iter().collect());
+        self.offer(removed.next.into_iter().collect());
+    }
+
+    /// Sends offers out; sticky tasks without a worker go out again, to any worker.
+    fn offer(&self, mut offers: Vec<Offer>) {
+        while !offers.is_empty() {
+            let without_worker = self.carrier.offer(offers);
+            offers = self.for_any_worker(&without_worker);
+        }
+    }
+
+    fn for_any_worker(&self, tasks: &[TaskRef]) -> Vec<Offer> {
+        if tasks.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let mut window = self.window.lock();
+        tasks.iter().flat_map(|task| window.for_any_worker(task, now)).collect()
     }
 }
 
@@ -314,7 +335,7 @@ impl EffectSink for LeaderTerm {
             }
         }
         if !offers.is_empty() {
-            self.carrier.offer(offers);
+            self.offer(offers);
         }
         let mut sooner = false;
         {
