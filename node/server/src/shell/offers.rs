@@ -101,12 +101,7 @@ impl OfferCarrier {
 }
 
 /// Sends what has gathered, a batch a node, while the last batch is on its way.
-async fn pump(
-    parts: Parts,
-    group: GroupId,
-    mut inbox: mpsc::Receiver<Remote>,
-    without_worker: Arc<WithoutWorker>,
-) {
+async fn pump(parts: Parts, group: GroupId, mut inbox: mpsc::Receiver<Remote>, without_worker: Arc<WithoutWorker>) {
     let me = parts.neighbours.node_id();
     let mut gathered = Vec::new();
     while inbox.recv_many(&mut gathered, QUEUE_BATCHES).await > 0 {
