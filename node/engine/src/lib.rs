@@ -13,6 +13,7 @@
 
 pub mod apply;
 pub mod cache;
+pub mod cron;
 pub mod effects;
 pub mod history;
 pub mod ids;

@@ -7,6 +7,7 @@
 
 use prost::Message;
 use stanchion_engine::Rejection;
+use stanchion_engine::cron::Cron;
 use stanchion_engine::limits::Limits;
 use stanchion_proto::temporal::common::v1::{
     Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link,
@@ -16,6 +17,8 @@ use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
 };
+
+use crate::shell::clock;
 
 pub type Checked = Result<(), Rejection>;
 
@@ -118,6 +121,21 @@ fn timeout(duration: Option<&prost_types::Duration>, name: &str) -> Checked {
     Ok(())
 }
 
+fn cron_or_delay(spec: &str, start_delay: Option<&prost_types::Duration>) -> Checked {
+    if !spec.is_empty() && nanos(start_delay) != 0 {
+        return refuse("CronSchedule and WorkflowStartDelay may not be used together.");
+    }
+    Ok(())
+}
+
+/// By this node's clock; the engine asks again by the shard's.
+fn cron(spec: &str) -> Checked {
+    if spec.is_empty() {
+        return Ok(());
+    }
+    Cron::check(spec, clock::wall()).map(|_| ()).map_err(|error| Rejection::invalid(error.to_string()))
+}
+
 fn nanos(duration: Option<&prost_types::Duration>) -> i128 {
     duration.map_or(0, |duration| i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos))
 }
@@ -183,7 +201,9 @@ fn workflow_id(id: &str, limits: &Limits) -> Checked {
 pub fn start(request: &StartWorkflowExecutionRequest, limits: &Limits) -> Checked {
     workflow_id(&request.workflow_id, limits)?;
     retry_policy(request.retry_policy.as_ref())?;
+    cron_or_delay(&request.cron_schedule, request.workflow_start_delay.as_ref())?;
     timeout(request.workflow_start_delay.as_ref(), "WorkflowStartDelaySeconds")?;
+    cron(&request.cron_schedule)?;
     let workflow_type = request.workflow_type.as_ref().map_or("", |kind| kind.name.as_str());
     if workflow_type.is_empty() {
         return refuse("WorkflowType is not set on request.");
@@ -214,6 +234,7 @@ pub fn signal(request: &SignalWorkflowExecutionRequest, limits: &Limits) -> Chec
 
 pub fn signal_with_start(request: &SignalWithStartWorkflowExecutionRequest, limits: &Limits) -> Checked {
     let max = id_max(limits);
+    cron(&request.cron_schedule)?;
     workflow_id(&request.workflow_id, limits)?;
     if request.signal_name.is_empty() {
         return refuse("signal not set");
@@ -240,6 +261,7 @@ pub fn signal_with_start(request: &SignalWithStartWorkflowExecutionRequest, limi
     timeout(request.workflow_task_timeout.as_ref(), "WorkflowTaskTimeoutSeconds")?;
     timeout(request.workflow_start_delay.as_ref(), "WorkflowStartDelaySeconds")?;
     retry_policy(request.retry_policy.as_ref())?;
+    cron_or_delay(&request.cron_schedule, request.workflow_start_delay.as_ref())?;
     reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
     if request.workflow_id_conflict_policy() == WorkflowIdConflictPolicy::Fail {
         return refuse(format!(

@@ -3,6 +3,7 @@
 //! ```text
 //! complete, cancel ------------------------------> closed
 //! fail, time-out --retry policy says again------> closed, successor with the next attempt after its back-off
+//! complete, fail, time-out of a cron schedule ----> closed, successor at the next time of the schedule
 //! continue as new ------------------------------> closed, successor with new input
 //! terminate, bounds ----------------------------> closed (a task that is with a worker fails first)
 //! ```
@@ -30,9 +31,9 @@ use stanchion_proto::temporal::workflow::v1::ResetPoints;
 use super::completion::Completion;
 use super::start::{self, Beginning};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, activities, timers};
+use super::{Extra, Run, activities, cron, timers};
 use crate::reply::{Rejection, Reply};
-use crate::retry::{self, Next};
+use crate::retry;
 use crate::state::{StateFault, StateResult, Table};
 use crate::time::{SECOND, duration, nanos, timestamp, timestamp_if_set};
 use crate::transaction::{Outcome, Transaction};
@@ -56,14 +57,25 @@ pub(super) fn complete(
     completion: &Completion<'_>,
     extra: Extra,
     attributes: &CompleteWorkflowExecutionCommandAttributes,
-) {
+) -> StateResult<Successor> {
+    let next = cron::next_wait(tx, run).map(|wait| Next {
+        run_id: tx.ids.uuid(),
+        initiator: ContinueAsNewInitiator::CronSchedule,
+        wait,
+        failure: None,
+    });
     let event = WorkflowExecutionCompletedEventAttributes {
         result: attributes.result.clone(),
         workflow_task_completed_event_id: completion.completed_event_id.0,
-        new_execution_run_id: String::new(),
+        new_execution_run_id: run_id_of(next.as_ref()),
     };
     run.record_with(tx.now, Attributes::WorkflowExecutionCompletedEventAttributes(event), extra);
+    run.row.successor_run_id = run_id_of(next.as_ref());
     closed(tx, run, WorkflowExecutionStatus::Completed);
+    let Some(next) = next else { return Ok(None) };
+    let mut beginning = started_again(tx, run, next)?;
+    beginning.attributes.last_completion_result.clone_from(&attributes.result);
+    Ok(Some(start::begin(tx, beginning)))
 }
 
 /// CancelWorkflowExecution.
@@ -82,7 +94,7 @@ pub(super) fn cancel(
     closed(tx, run, WorkflowExecutionStatus::Canceled);
 }
 
-/// FailWorkflowExecution: the end, or the next attempt of the workflow retry policy.
+/// FailWorkflowExecution: the end, or the next attempt of the workflow retry policy, or the next run of the cron schedule.
 pub(super) fn fail(
     tx: &mut Transaction<'_>,
     run: &mut Run,
@@ -91,21 +103,19 @@ pub(super) fn fail(
     attributes: &FailWorkflowExecutionCommandAttributes,
 ) -> StateResult<Successor> {
     let failure = attributes.failure.clone().unwrap_or_default();
-    let next = next_attempt(tx, run, &failure);
-    let successor_run_id = if next.is_ok() { tx.ids.uuid() } else { String::new() };
+    let (retry_state, next) = after_failure(tx, run, &failure);
     let event = WorkflowExecutionFailedEventAttributes {
-        failure: Some(failure.clone()),
-        retry_state: next.err().unwrap_or(RetryState::InProgress) as i32,
+        failure: Some(failure),
+        retry_state: retry_state as i32,
         workflow_task_completed_event_id: completion.completed_event_id.0,
-        new_execution_run_id: successor_run_id.clone(),
+        new_execution_run_id: run_id_of(next.as_ref()),
     };
     run.record_with(tx.now, Attributes::WorkflowExecutionFailedEventAttributes(event), extra);
-    run.row.successor_run_id.clone_from(&successor_run_id);
+    run.row.successor_run_id = run_id_of(next.as_ref());
     closed(tx, run, WorkflowExecutionStatus::Failed);
-    match next {
-        Ok(backoff) => Ok(Some(retry(tx, run, successor_run_id, failure, backoff)?)),
-        Err(_) => Ok(None),
-    }
+    let Some(next) = next else { return Ok(None) };
+    let beginning = started_again(tx, run, next)?;
+    Ok(Some(start::begin(tx, beginning)))
 }
 
 /// The run's time-out has passed. The run is open.
@@ -120,18 +130,21 @@ pub fn time_out(tx: &mut Transaction<'_>, mut run: Box<Run>) -> StateResult<()> 
         })),
         ..Default::default()
     };
-    let next = next_attempt(tx, &run, &failure);
-    let successor_run_id = if next.is_ok() { tx.ids.uuid() } else { String::new() };
+    let (retry_state, next) =
+        if is_expired(tx, &run) { (RetryState::Timeout, None) } else { after_failure(tx, &run, &failure) };
     let event = WorkflowExecutionTimedOutEventAttributes {
-        retry_state: next.err().unwrap_or(RetryState::InProgress) as i32,
-        new_execution_run_id: successor_run_id.clone(),
+        retry_state: retry_state as i32,
+        new_execution_run_id: run_id_of(next.as_ref()),
     };
     run.record(tx.now, Attributes::WorkflowExecutionTimedOutEventAttributes(event));
-    run.row.successor_run_id.clone_from(&successor_run_id);
+    run.row.successor_run_id = run_id_of(next.as_ref());
     closed(tx, &mut run, WorkflowExecutionStatus::TimedOut);
     let successor = match next {
-        Ok(backoff) => Some(retry(tx, &mut run, successor_run_id, failure, backoff)?),
-        Err(_) => None,
+        Some(next) => {
+            let beginning = started_again(tx, &mut run, next)?;
+            Some(start::begin(tx, beginning))
+        }
+        None => None,
     };
     finish_chain(tx, run, successor)
 }
@@ -146,42 +159,70 @@ pub(super) fn finish_chain(tx: &mut Transaction<'_>, run: Box<Run>, successor: S
     Ok(())
 }
 
+/// The run that follows one that is over, started with the same once more.
+struct Next {
+    run_id: String,
+    initiator: ContinueAsNewInitiator,
+    wait: i64,
+    /// That the one before ended with.
+    failure: Option<Failure>,
+}
+
+fn run_id_of(next: Option<&Next>) -> String {
+    next.map(|next| next.run_id.clone()).unwrap_or_default()
+}
+
+/// What comes after a run that failed or timed out: another attempt, or else the next time of its schedule.
+fn after_failure(tx: &mut Transaction<'_>, run: &Run, failure: &Failure) -> (RetryState, Option<Next>) {
+    let (state, again) = match next_attempt(tx.now, run, failure) {
+        Ok(wait) => (RetryState::InProgress, Some((ContinueAsNewInitiator::Retry, wait))),
+        Err(state) => {
+            (state, cron::next_wait(tx, run).map(|wait| (ContinueAsNewInitiator::CronSchedule, wait)))
+        }
+    };
+    let next = again.map(|(initiator, wait)| Next {
+        run_id: tx.ids.uuid(),
+        initiator,
+        wait,
+        failure: Some(failure.clone()),
+    });
+    (state, next)
+}
+
 /// The back-off before the next attempt by the workflow retry policy, or why there is none.
-fn next_attempt(tx: &Transaction<'_>, run: &Run, failure: &Failure) -> Result<i64, RetryState> {
+fn next_attempt(now: ShardTime, run: &Run, failure: &Failure) -> Result<i64, RetryState> {
     let expires_at = (run.row.execution_expires_at > 0).then_some(ShardTime(run.row.execution_expires_at));
-    if expires_at.is_some_and(|at| at <= tx.now) {
+    if expires_at.is_some_and(|at| at <= now) {
         return Err(RetryState::Timeout);
     }
     let Some(policy) = &run.row.retry_policy else { return Err(RetryState::RetryPolicyNotSet) };
-    match retry::next(policy, run.row.attempt, Some(failure), tx.now, expires_at) {
-        Next::After(backoff) => Ok(backoff),
-        Next::Stop(state) => Err(state),
+    match retry::next(policy, run.row.attempt, Some(failure), now, expires_at) {
+        retry::Next::After(backoff) => Ok(backoff),
+        retry::Next::Stop(state) => Err(state),
     }
 }
 
-/// The next attempt: what the run was started with, once more.
-fn retry(
-    tx: &mut Transaction<'_>,
-    run: &mut Run,
-    run_id: String,
-    failure: Failure,
-    backoff: i64,
-) -> StateResult<Box<Run>> {
+fn is_expired(tx: &Transaction<'_>, run: &Run) -> bool {
+    run.row.execution_expires_at > 0 && ShardTime(run.row.execution_expires_at) <= tx.now
+}
+
+/// What the run was started with, once more.
+fn started_again(tx: &mut Transaction<'_>, run: &mut Run, next: Next) -> StateResult<Beginning> {
     let mut attributes = started_with(tx, run)?;
     attributes.continued_execution_run_id.clone_from(&run.key.run_id);
-    attributes.initiator = ContinueAsNewInitiator::Retry as i32;
-    attributes.continued_failure = Some(failure);
-    attributes.original_execution_run_id.clone_from(&run_id);
+    attributes.initiator = next.initiator as i32;
+    attributes.continued_failure = next.failure;
+    attributes.original_execution_run_id.clone_from(&next.run_id);
     attributes.first_execution_run_id.clone_from(&run.row.first_execution_run_id);
-    attributes.attempt = run.row.attempt + 1;
+    attributes.attempt = if next.initiator == ContinueAsNewInitiator::Retry { run.row.attempt + 1 } else { 1 };
     attributes.workflow_execution_expiration_time = timestamp_if_set(run.row.execution_expires_at);
-    attributes.first_workflow_task_backoff = Some(duration(backoff));
+    attributes.first_workflow_task_backoff = Some(duration(next.wait));
     attributes.identity = String::new();
     attributes.eager_execution_accepted = false;
     // Memo and search attributes are those of the start: what the workflow upserted went with its attempt.
     attributes.prev_auto_reset_points = Some(expiring_reset_points(tx, run));
-    let key = RunKey { run_id, ..run.key.clone() };
-    Ok(start::begin(tx, Beginning { key, attributes, extra: Extra::default(), request_id: String::new() }))
+    let key = RunKey { run_id: next.run_id, ..run.key.clone() };
+    Ok(Beginning { key, attributes, extra: Extra::default(), request_id: String::new() })
 }
 
 /// What the run's first event says.

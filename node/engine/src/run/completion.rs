@@ -346,7 +346,7 @@ fn one(
             let attributes = attributes!(CompleteWorkflowExecutionCommandAttributes);
             seen(*unseen)?;
             let attributes = validate::close::complete(attributes, bounds.payload_bytes_max)?;
-            close::complete(tx, run, completion, extra, attributes);
+            return Ok(close::complete(tx, run, completion, extra, attributes)?);
         }
         CommandType::CancelWorkflowExecution => {
             let attributes = attributes!(CancelWorkflowExecutionCommandAttributes);
@@ -366,12 +366,6 @@ fn one(
             let (workflow_type, task_queue) = (run.row.workflow_type.clone(), run.row.task_queue.clone());
             let (payload, memo) = (bounds.payload_bytes_max, bounds.memo_bytes_max);
             let plan = validate::close::continue_as_new(attributes, &workflow_type, &task_queue, payload, memo)?;
-            if !plan.attributes.cron_schedule.is_empty() {
-                return Err(unsupported(
-                    WorkflowTaskFailedCause::BadContinueAsNewAttributes,
-                    "A cron schedule on ContinueAsNewWorkflowExecutionCommand",
-                ));
-            }
             return Ok(Some(close::continue_as_new(tx, run, completion, extra, &plan)));
         }
         CommandType::StartChildWorkflowExecution => {

@@ -25,6 +25,7 @@ use crate::{history, invariants};
 pub mod activities;
 pub mod close;
 pub mod completion;
+mod cron;
 pub mod events;
 pub mod signals;
 pub mod start;

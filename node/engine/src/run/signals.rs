@@ -107,7 +107,7 @@ pub fn signal_with_start<'c>(tx: &mut Transaction<'c>, command: &'c SignalWithSt
         WorkflowIdConflictPolicy::UseExisting,
     )?;
     let as_start = start_part(request);
-    start::check(&as_start)?;
+    start::check(tx, &as_start)?;
     let current = lookup::current(tx, &request.workflow_id)?;
     // The start's request id does not count here: it is the signal that must not come twice, and a closed run has had its signals.
     match start::decide(current.as_ref(), &request.workflow_id, "", policies)? {

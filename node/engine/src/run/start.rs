@@ -10,14 +10,15 @@ use stanchion_proto::temporal::common::v1::link::WorkflowEvent;
 use stanchion_proto::temporal::common::v1::link::workflow_event::{EventReference, Reference, RequestIdReference};
 use stanchion_proto::temporal::common::v1::{Link, link};
 use stanchion_proto::temporal::enums::v1::{
-    EventType, TaskQueueKind, WorkflowExecutionStatus, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+    ContinueAsNewInitiator, EventType, TaskQueueKind, WorkflowExecutionStatus, WorkflowIdConflictPolicy,
+    WorkflowIdReusePolicy,
 };
 use stanchion_proto::temporal::history::v1::WorkflowExecutionStartedEventAttributes;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 
-use super::{Extra, Run, close, workflow_task};
+use super::{Extra, Run, close, cron, workflow_task};
 use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
@@ -44,7 +45,7 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflow) -> Outcome<Reply
         return Err(Rejection::invalid("StartWorkflow carries no request.").into());
     };
     let policies = Policies::of_start(request)?;
-    check(request)?;
+    check(tx, request)?;
     let current = lookup::current(tx, &request.workflow_id)?;
     match decide(current.as_ref(), &request.workflow_id, &request.request_id, policies)? {
         Decision::Same { event } => same_request(tx, current.as_ref(), request, event),
@@ -291,7 +292,7 @@ fn already_started(current: &CurrentRow, message: String) -> Rejection {
 // What a start must satisfy --------------------------------------------------------------------------------------------
 
 /// The rules of a start that do not depend on state.
-pub(super) fn check(request: &StartWorkflowExecutionRequest) -> Result<(), Rejection> {
+pub(super) fn check(tx: &Transaction<'_>, request: &StartWorkflowExecutionRequest) -> Result<(), Rejection> {
     let timeouts = [
         ("WorkflowExecutionTimeoutSeconds", &request.workflow_execution_timeout),
         ("WorkflowRunTimeoutSeconds", &request.workflow_run_timeout),
@@ -304,8 +305,8 @@ pub(super) fn check(request: &StartWorkflowExecutionRequest) -> Result<(), Rejec
         }
     }
     validate::retry_policy::check(request.retry_policy.as_ref()).map_err(Rejection::invalid)?;
+    cron::check(tx, &request.cron_schedule, nanos(request.workflow_start_delay.as_ref()))?;
     let unsupported = [
-        (!request.cron_schedule.is_empty(), "cron schedules"),
         (!request.completion_callbacks.is_empty(), "completion callbacks"),
         (request.versioning_override.is_some(), "versioning overrides"),
         (request.time_skipping_config.is_some(), "time skipping"),
@@ -328,7 +329,12 @@ pub(super) fn by_request(
     eager: bool,
 ) -> Beginning {
     let retry_policy = request.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy)));
-    let backoff = nanos(request.workflow_start_delay.as_ref());
+    let delay = nanos(request.workflow_start_delay.as_ref());
+    let (backoff, initiator) = if request.cron_schedule.is_empty() {
+        (delay, ContinueAsNewInitiator::Unspecified)
+    } else {
+        (cron::first_wait(tx, &request.cron_schedule), ContinueAsNewInitiator::CronSchedule)
+    };
     let execution_timeout = nanos(request.workflow_execution_timeout.as_ref());
     let run_timeout = capped(nanos(request.workflow_run_timeout.as_ref()), execution_timeout);
     let queue = request.task_queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default();
@@ -345,7 +351,8 @@ pub(super) fn by_request(
         retry_policy,
         attempt: 1,
         workflow_execution_expiration_time: (execution_timeout > 0)
-            .then(|| timestamp(tx.now.plus(execution_timeout).plus(backoff))),
+            .then(|| timestamp(tx.now.plus(execution_timeout).plus(delay))),
+        initiator: initiator as i32,
         cron_schedule: request.cron_schedule.clone(),
         first_workflow_task_backoff: Some(duration(backoff)),
         memo: request.memo.clone(),

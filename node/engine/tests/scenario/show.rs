@@ -28,9 +28,10 @@ pub fn event(event: &HistoryEvent) -> String {
             said.add("continued", a.continued_execution_run_id.clone());
             said.add("initiator", named(ContinueAsNewInitiator::try_from(a.initiator).unwrap()));
             said.add("continued-failure", message(&a.continued_failure));
+            said.add("last-result", text(&a.last_completion_result));
         }
         WorkflowExecutionCompletedEventAttributes(a) => {
-            said.add("result", text(&a.result));
+            said.add("result", text(&a.result)).add("new-run", a.new_execution_run_id.clone());
         }
         WorkflowExecutionFailedEventAttributes(a) => {
             said.add("failure", message(&a.failure));

@@ -12,6 +12,7 @@ mod bad_command_fails_the_task;
 mod bounds_end_the_run;
 mod cancel_and_terminate;
 mod continue_as_new_and_retry;
+mod cron_schedules;
 mod id_policies_decide_about_starts;
 mod signal_while_task_started_is_buffered;
 mod signals_once_per_request;

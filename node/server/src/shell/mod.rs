@@ -14,7 +14,7 @@
 
 mod ask;
 mod calls;
-mod clock;
+pub mod clock;
 mod error;
 mod hand_over;
 mod neighbours;
