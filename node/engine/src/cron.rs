@@ -36,8 +36,13 @@ pub struct Cron(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     /// Whole seconds, at least one.
-    Every { seconds: i64 },
-    Fields { fields: Fields, zone: TimeZone },
+    Every {
+        seconds: i64,
+    },
+    Fields {
+        fields: Fields,
+        zone: TimeZone,
+    },
 }
 
 /// Bit n of a field stands for the value n.
@@ -360,9 +365,28 @@ mod tests {
     #[test]
     fn what_the_real_server_refuses_is_refused() {
         for spec in [
-            "bad", "", "* * * *", "60 * * * *", "@every", "@every x", "@every 1d", "@reboot", "@Daily", "* * * * * *",
-            "CRON_TZ=No/Where 0 5 * * *", "CRON_TZ=europe/berlin 0 5 * * *", "CRON_TZ=", "0 0 * * 7", "0 0 L * *",
-            "*/0 * * * *", "5-1 * * * *", "0 24 * * *", "0 0 0 * *", "a b c d e", "* * * * MON#2", ", * * * *",
+            "bad",
+            "",
+            "* * * *",
+            "60 * * * *",
+            "@every",
+            "@every x",
+            "@every 1d",
+            "@reboot",
+            "@Daily",
+            "* * * * * *",
+            "CRON_TZ=No/Where 0 5 * * *",
+            "CRON_TZ=europe/berlin 0 5 * * *",
+            "CRON_TZ=",
+            "0 0 * * 7",
+            "0 0 L * *",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "0 24 * * *",
+            "0 0 0 * *",
+            "a b c d e",
+            "* * * * MON#2",
+            ", * * * *",
         ] {
             assert_eq!(next(spec, NOW), "invalid CronSchedule.", "{spec}");
         }

@@ -176,16 +176,10 @@ fn run_id_of(next: Option<&Next>) -> String {
 fn after_failure(tx: &mut Transaction<'_>, run: &Run, failure: &Failure) -> (RetryState, Option<Next>) {
     let (state, again) = match next_attempt(tx.now, run, failure) {
         Ok(wait) => (RetryState::InProgress, Some((ContinueAsNewInitiator::Retry, wait))),
-        Err(state) => {
-            (state, cron::next_wait(tx, run).map(|wait| (ContinueAsNewInitiator::CronSchedule, wait)))
-        }
+        Err(state) => (state, cron::next_wait(tx, run).map(|wait| (ContinueAsNewInitiator::CronSchedule, wait))),
     };
-    let next = again.map(|(initiator, wait)| Next {
-        run_id: tx.ids.uuid(),
-        initiator,
-        wait,
-        failure: Some(failure.clone()),
-    });
+    let next =
+        again.map(|(initiator, wait)| Next { run_id: tx.ids.uuid(), initiator, wait, failure: Some(failure.clone()) });
     (state, next)
 }
 
