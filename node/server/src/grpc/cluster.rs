@@ -7,6 +7,7 @@ use stanchion_proto::temporal::workflowservice::v1::get_system_info_response::Ca
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
 
+use super::coverage::serves;
 use super::namespace::CLUSTER_NAME;
 use crate::context::Context;
 use crate::node::Node;
@@ -44,6 +45,8 @@ pub async fn get_system_info(
             upsert_memo: true,
             eager_workflow_start: true,
             sdk_metadata: true,
+            supports_schedules: serves("CreateSchedule"),
+            count_group_by_execution_status: serves("CountWorkflowExecutions"),
             ..Default::default()
         }),
     })

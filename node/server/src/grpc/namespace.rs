@@ -14,6 +14,7 @@ use stanchion_proto::temporal::replication::v1::{ClusterReplicationConfig, Names
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
 
+use super::coverage::serves;
 use crate::context::Context;
 use crate::meta;
 use crate::node::Node;
@@ -128,6 +129,10 @@ fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {
             eager_workflow_start: true,
             worker_heartbeats: true,
             worker_poll_complete_on_shutdown: true,
+            sync_update: serves("UpdateWorkflowExecution"),
+            async_update: serves("UpdateWorkflowExecution"),
+            standalone_activities: serves("StartActivityExecution"),
+            standalone_activity_start_delay: serves("StartActivityExecution"),
             ..Default::default()
         }),
         limits: Some(NamespaceLimits {
@@ -135,7 +140,7 @@ fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {
             memo_size_limit_error: memo_max,
             ..Default::default()
         }),
-        supports_schedules: false,
+        supports_schedules: serves("CreateSchedule"),
     };
     const NANOS: i64 = 1_000_000_000;
     let config = NamespaceConfig {

@@ -1,11 +1,13 @@
 //! The tables of both services: which method is served by which handler. Everything else answers UNIMPLEMENTED by its name.
 //!
-//! A method stands in exactly one of the two lists of its service; the compiler refuses a missing or a doubled one.
+//! A method stands in exactly one of the two lists of its service; the compiler refuses a missing or a doubled one. What the server says
+//! of itself, its capabilities and `docs/compatibility.md`, is read off the same lists (`coverage`).
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::coverage::Service;
 use super::{cluster, namespace, operator, query, routed, task_queue, waiting};
 use crate::context::Context;
 use crate::metrics::Meter;
@@ -20,10 +22,15 @@ pub struct Frontend {
 
 macro_rules! service {
     (
-        $service:path, $package:path;
+        $service:path, $package:path, $coverage:ident;
         served { $($method:ident: $request:ident => $response:ident as $handler:path;)* }
         unserved { $($missing:ident: $missing_request:ident => $missing_response:ident;)* }
     ) => {
+        pub(super) const $coverage: Service = Service {
+            served: &[$(stringify!($request)),*],
+            unserved: &[$(stringify!($missing_request)),*],
+        };
+
         const _: () = {
             use $package as api;
 
@@ -55,7 +62,7 @@ macro_rules! service {
 }
 
 service! {
-    stanchion_proto::temporal::workflowservice::v1::workflow_service_server::WorkflowService, stanchion_proto::temporal::workflowservice::v1;
+    stanchion_proto::temporal::workflowservice::v1::workflow_service_server::WorkflowService, stanchion_proto::temporal::workflowservice::v1, WORKFLOW_SERVICE;
     served {
         register_namespace: RegisterNamespaceRequest => RegisterNamespaceResponse as namespace::register_namespace;
         describe_namespace: DescribeNamespaceRequest => DescribeNamespaceResponse as namespace::describe_namespace;
@@ -186,7 +193,7 @@ service! {
 }
 
 service! {
-    stanchion_proto::temporal::operatorservice::v1::operator_service_server::OperatorService, stanchion_proto::temporal::operatorservice::v1;
+    stanchion_proto::temporal::operatorservice::v1::operator_service_server::OperatorService, stanchion_proto::temporal::operatorservice::v1, OPERATOR_SERVICE;
     served {
         add_search_attributes: AddSearchAttributesRequest => AddSearchAttributesResponse as operator::add_search_attributes;
         list_search_attributes: ListSearchAttributesRequest => ListSearchAttributesResponse as operator::list_search_attributes;
