@@ -28,6 +28,7 @@ pub mod read;
 pub mod reply;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod slot;
 pub mod state;
 pub mod time;
