@@ -5,12 +5,12 @@ use stanchion_proto::command::command::Kind;
 use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::effects::Effects;
-use crate::meta;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{activities, close, completion, signals, start, timers, workflow_task};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{Features, Position, RunKey, ShardTime, Slot};
+use crate::{inbox, meta, outbox};
 
 /// Applies one command. Equal state, command, position and features give equal state, reply and effects, on every replica.
 pub fn apply<S: ShardState>(
@@ -24,8 +24,8 @@ pub fn apply<S: ShardState>(
     let mut tx = Transaction::new(state, command, at, now);
     match dispatch(&mut tx, command) {
         Ok(reply) => {
-            tx.commit();
-            Ok((reply, std::mem::take(&mut tx.effects)))
+            tx.commit()?;
+            Ok((reply, tx.take_effects()))
         }
         Err(Halt::Rejected(rejection)) => Ok((Reply::Rejected(rejection), Effects::default())),
         Err(Halt::Fault(fault)) => Err(fault),
@@ -72,10 +72,15 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
                 let slot = Slot(u16::try_from(key.slot).unwrap_or(u16::MAX));
                 fire(tx, slot, &key.key)?;
                 // Each row stands for itself: the next one sees what this one did.
-                tx.commit();
+                tx.commit()?;
             }
             Ok(Reply::Done)
         }
+        Kind::DeliverOutbox(c) => {
+            tx.reserve(&c.reservations);
+            inbox::deliver(tx, c)
+        }
+        Kind::AckOutbox(c) => outbox::acknowledge(tx, c),
         // Answered by the state machine, which knows its own hash.
         Kind::CheckHash(_) => Ok(Reply::Done),
     }

@@ -93,6 +93,14 @@ pub enum TaskStart {
     Activity(Box<PollActivityTaskQueueResponse>),
 }
 
+/// A message that waits in an outbox: its two slots and its number in their sequence. Ordered as it must be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OutboxKey {
+    pub source: Slot,
+    pub destination: Slot,
+    pub sequence: u64,
+}
+
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Effects {
     /// Pending rows written.
@@ -104,6 +112,8 @@ pub struct Effects {
     pub workflow_task_deadlines: Vec<WorkflowTaskDeadline>,
     pub changes: Vec<RunChange>,
     pub hand_overs: Vec<HandOver>,
+    /// Messages put into the outbox.
+    pub outbox: Vec<OutboxKey>,
     /// Runs opened and closed by this command, for the gauges.
     pub runs_opened: u32,
     pub runs_closed: u32,
@@ -150,6 +160,7 @@ impl Effects {
         self.workflow_task_deadlines.extend(later.workflow_task_deadlines);
         self.changes.extend(later.changes);
         self.hand_overs.extend(later.hand_overs);
+        self.outbox.extend(later.outbox);
         self.runs_opened += later.runs_opened;
         self.runs_closed += later.runs_closed;
     }

@@ -2,7 +2,11 @@
 //!
 //! Names in a key carry their length in front, so that no name is a prefix of another and rows of one run stand together.
 
-use crate::types::{EventId, RunKey};
+use crate::types::{EventId, RunKey, Slot};
+
+/// First byte of keys of [`crate::Table::Outbox`].
+const OUTBOX_MESSAGE: u8 = 0;
+const OUTBOX_TAIL: u8 = 1;
 
 /// Which part of a run a row of [`crate::Table::Run`] holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +37,8 @@ pub fn run_part(run: &RunKey, part: RunPart) -> Vec<u8> {
     key
 }
 
-/// Run, then an event id: keys of [`crate::Table::Activity`] and [`crate::Table::History`].
+/// Run, then an event id: keys of [`crate::Table::Activity`], [`crate::Table::Child`], [`crate::Table::External`] and
+/// [`crate::Table::History`].
 pub fn run_event(run: &RunKey, event_id: EventId) -> Vec<u8> {
     let mut key = run_with(run, 8);
     key.extend_from_slice(&event_id.0.to_be_bytes());
@@ -45,6 +50,39 @@ pub fn run_name(run: &RunKey, name: &str) -> Vec<u8> {
     let mut key = run_with(run, name.len());
     key.extend_from_slice(name.as_bytes());
     key
+}
+
+/// Key of a message in [`crate::Table::Outbox`].
+pub fn outbox(destination: Slot, sequence: u64) -> Vec<u8> {
+    let mut key = vec![OUTBOX_MESSAGE];
+    key.extend_from_slice(&destination.0.to_be_bytes());
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// Behind the keys of all messages of an outbox.
+pub fn outbox_end() -> Vec<u8> {
+    vec![OUTBOX_MESSAGE + 1]
+}
+
+/// Key of the last number used towards a slot.
+pub fn outbox_tail(destination: Slot) -> Vec<u8> {
+    let mut key = vec![OUTBOX_TAIL];
+    key.extend_from_slice(&destination.0.to_be_bytes());
+    key
+}
+
+/// The inverse of [`outbox`].
+pub fn of_outbox(key: &[u8]) -> Option<(Slot, u64)> {
+    let (kind, rest) = key.split_first()?;
+    let (slot, sequence) = rest.split_first_chunk::<2>()?;
+    let sequence: [u8; 8] = sequence.try_into().ok()?;
+    (*kind == OUTBOX_MESSAGE).then(|| (Slot(u16::from_be_bytes(*slot)), u64::from_be_bytes(sequence)))
+}
+
+/// Key of [`crate::Table::Inbox`].
+pub fn inbox(source: Slot) -> Vec<u8> {
+    source.0.to_be_bytes().to_vec()
 }
 
 /// The least key behind all that begin with `prefix`; empty (the end of the table) if there is none.

@@ -76,6 +76,12 @@ limits! {
     pending_in_memory_max = 65_536;
     /// Timers of one group that a leader holds in memory.
     timers_in_memory_max = 65_536;
+    /// Messages of one group's outbox that a leader holds the names of in memory.
+    outbox_in_memory_max = 65_536;
+    /// Messages in one delivery to another group.
+    outbox_batch_messages_max = 256;
+    /// Bytes of messages in one delivery, unless a single message is larger.
+    outbox_batch_bytes_max = MIB;
     /// Commands in one Raft entry.
     entry_commands_max = 64;
     /// Bytes in one Raft entry, unless a single command is larger.

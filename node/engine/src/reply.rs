@@ -5,6 +5,7 @@ use stanchion_proto::temporal::common::v1::{Link, WorkflowType};
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
+use crate::effects::OutboxKey;
 use crate::types::{Attempt, EventId, RunKey, ShardTime};
 
 #[derive(Clone, PartialEq, Debug)]
@@ -43,6 +44,8 @@ pub enum Reply {
     ActivityTaskStarted(Box<PollActivityTaskQueueResponse>),
     /// HeartbeatActivityTask.
     Heartbeat { cancel_requested: bool, paused: bool, reset: bool },
+    /// DeliverOutbox: for each pair of slots that it named, the last message that is applied.
+    Delivered { marks: Vec<OutboxKey> },
     /// Meta group: the namespace id that was made.
     NamespaceRegistered { namespace_id: String },
     /// Refused. Nothing changed, with one exception: a completion with a bad command fails its workflow task, and the worker is told

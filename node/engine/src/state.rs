@@ -48,6 +48,12 @@ pub enum Table {
     Dedup = 10,
     /// Meta group: namespaces, nodes, slot map, features.
     Meta = 11,
+    /// (run, initiated event id) to a pending child.
+    Child = 13,
+    /// (run, initiated event id) to a signal or cancel request to another run that is not answered.
+    External = 14,
+    /// What a slot has applied of each other slot's messages.
+    Inbox = 18,
 }
 
 /// Reads of one consistent state.

@@ -12,6 +12,7 @@ use stanchion_proto::command::{Command, Reservation};
 use crate::effects::{Effects, HandOver, TaskStart};
 use crate::ids::IdSource;
 use crate::limits::Limits;
+use crate::outbox;
 use crate::reply::Rejection;
 use crate::run::Run;
 use crate::state::{ShardState, StateFault, StateResult, Table};
@@ -90,6 +91,13 @@ struct Write {
     value: Option<Bytes>,
 }
 
+/// A message on its way into the outbox; it gets its number when it is written.
+struct Outgoing {
+    source: Slot,
+    destination: Slot,
+    row: Bytes,
+}
+
 /// See the module.
 pub struct Transaction<'a> {
     state: &'a mut dyn ShardState,
@@ -101,12 +109,15 @@ pub struct Transaction<'a> {
     pub ids: IdSource,
     /// Where the command stands in the log.
     pub at: Position,
+    /// Of what is not committed yet.
     pub effects: Effects,
+    committed_effects: Effects,
     reservations: Vec<&'a Reservation>,
     writes: Vec<Write>,
     /// Boxed as the cache keeps them: a run is large, and only its pointer goes to and fro.
     #[allow(clippy::vec_box)]
     finished: Vec<Box<Run>>,
+    outgoing: Vec<Outgoing>,
 }
 
 impl<'a> Transaction<'a> {
@@ -120,9 +131,11 @@ impl<'a> Transaction<'a> {
             ids: IdSource::new(&command.seed, now),
             at,
             effects: Effects::default(),
+            committed_effects: Effects::default(),
             reservations: Vec::new(),
             writes: Vec::new(),
             finished: Vec::new(),
+            outgoing: Vec::new(),
         }
     }
 
@@ -182,6 +195,11 @@ impl<'a> Transaction<'a> {
         self.writes.push(Write { slot, table, key, value: None });
     }
 
+    /// A message for the outbox. Called by [`crate::outbox::send`].
+    pub(crate) fn post(&mut self, source: Slot, destination: Slot, row: Bytes) {
+        self.outgoing.push(Outgoing { source, destination, row });
+    }
+
     /// The run, ready to be changed; none if there is no such run. Give it back with [`Transaction::finish`] or
     /// [`Transaction::release`], or drop it to forget the changes.
     pub fn load(&mut self, key: &RunKey) -> StateResult<Option<Box<Run>>> {
@@ -204,16 +222,21 @@ impl<'a> Transaction<'a> {
         self.state.run_cache().put(run);
     }
 
-    /// Forgets everything decided so far: used when a completion fails and its task's failure is recorded instead.
+    /// Forgets everything decided since the last commit: used when a completion fails and its task's failure is recorded instead.
     /// Runs must be loaded anew; ids already made stay used.
     pub fn start_over(&mut self) {
         self.writes.clear();
         self.finished.clear();
+        self.outgoing.clear();
         self.effects = Effects::default();
     }
 
-    /// Writes what was staged. The effects stay, to be taken at the end of the command.
-    pub fn commit(&mut self) {
+    /// Writes what was staged. The effects are kept, to be taken at the end of the command.
+    pub fn commit(&mut self) -> StateResult<()> {
+        for Outgoing { source, destination, row } in self.outgoing.drain(..) {
+            let key = outbox::store(self.state, source, destination, row)?;
+            self.effects.outbox.push(key);
+        }
         for write in self.writes.drain(..) {
             match write.value {
                 Some(value) => self.state.put(write.slot, write.table, &write.key, value),
@@ -223,6 +246,13 @@ impl<'a> Transaction<'a> {
         for run in self.finished.drain(..) {
             self.state.run_cache().put(run);
         }
+        self.committed_effects.merge(std::mem::take(&mut self.effects));
+        Ok(())
+    }
+
+    /// The effects of everything committed.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.committed_effects)
     }
 }
 

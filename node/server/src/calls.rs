@@ -14,7 +14,9 @@ use stanchion_dispatch::{QueryTask, QueueKey, Source};
 use stanchion_engine::effects::{Offer, TaskKind};
 use stanchion_engine::{GroupId, ShardTime, Slot};
 use stanchion_proto::command::MetaCommand;
-use stanchion_proto::node::{CallRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse, StartTaskRequest};
+use stanchion_proto::node::{
+    CallRequest, DeliverOutboxRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse, StartTaskRequest,
+};
 use stanchion_proto::temporal::workflowservice::v1 as api;
 
 use crate::grpc::{query, task_queue};
@@ -35,6 +37,7 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
     match call.method.as_str() {
         "OfferTasks" => offer_tasks(node, body),
         "OfferQuery" => offer_query(node, body),
+        "DeliverOutbox" => serve_local::<DeliverOutboxRequest>(node, body, deadline).await,
         "StartTask" => serve_local::<StartTaskRequest>(node, body, deadline).await,
         "PollWorkflowTaskQueue" => task_queue::serve_workflow_poll(node, body, deadline).await,
         "PollActivityTaskQueue" => task_queue::serve_activity_poll(node, body, deadline).await,

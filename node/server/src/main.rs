@@ -12,6 +12,7 @@ mod cli;
 mod cluster;
 mod config;
 mod context;
+mod courier;
 mod grpc;
 mod http;
 mod liveness;

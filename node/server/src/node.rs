@@ -34,6 +34,7 @@ use tonic::transport::Server;
 
 use crate::admin::AdminService;
 use crate::config::NodeConfig;
+use crate::courier::Carrier;
 use crate::liveness::{Liveness, PING_EVERY, PING_WITHIN};
 use crate::meta::Meta;
 use crate::neighbours::{Nodes, was_refused};
@@ -187,7 +188,13 @@ pub async fn start(
     let liveness = Arc::new(Liveness::new(config.node_id));
     let neighbours = Nodes::new(config.node_id, liveness, transport.clone());
     let dispatch = Dispatch::new(limits.clone());
-    let parts = Parts { limits: limits.clone(), dispatch: dispatch.clone(), neighbours: Arc::new(neighbours.clone()) };
+    let courier = Arc::new(Carrier::default());
+    let parts = Parts {
+        limits: limits.clone(),
+        dispatch: dispatch.clone(),
+        neighbours: Arc::new(neighbours.clone()),
+        courier: courier.clone(),
+    };
     let node = Arc::new(Node {
         config,
         limits: limits.clone(),
@@ -201,6 +208,7 @@ pub async fn start(
         clients: clients.clone(),
         addresses,
     });
+    courier.set(&node);
 
     let over = CancellationToken::new();
     let mut servers = Vec::new();

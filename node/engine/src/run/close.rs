@@ -31,7 +31,7 @@ use stanchion_proto::temporal::workflow::v1::ResetPoints;
 use super::completion::Completion;
 use super::start::{self, Beginning};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, activities, cron, timers};
+use super::{Extra, Run, activities, cron, external, timers};
 use crate::reply::{Rejection, Reply};
 use crate::retry;
 use crate::state::{StateFault, StateResult, Table};
@@ -415,4 +415,5 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     run.row.closed_at = tx.now.0;
     activities::run_closed(tx, run);
     timers::run_closed(tx, run);
+    external::run_closed(run);
 }

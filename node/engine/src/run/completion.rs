@@ -25,7 +25,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 
 use super::close::{self, Successor};
 use super::workflow_task::{self, End, TaskFailure};
-use super::{Extra, Run, activities, timers};
+use super::{Extra, Run, activities, external, timers};
 use crate::lookup;
 use crate::reply::{Rejection, Reply};
 use crate::state::StateResult;
@@ -375,16 +375,12 @@ fn one(
             ));
         }
         CommandType::SignalExternalWorkflowExecution => {
-            return Err(unsupported(
-                WorkflowTaskFailedCause::BadSignalWorkflowExecutionAttributes,
-                "SignalExternalWorkflowExecutionCommand",
-            ));
+            let attributes = attributes!(SignalExternalWorkflowExecutionCommandAttributes);
+            external::signal(tx, run, completion, extra, attributes)?;
         }
         CommandType::RequestCancelExternalWorkflowExecution => {
-            return Err(unsupported(
-                WorkflowTaskFailedCause::BadRequestCancelExternalWorkflowExecutionAttributes,
-                "RequestCancelExternalWorkflowExecutionCommand",
-            ));
+            let attributes = attributes!(RequestCancelExternalWorkflowExecutionCommandAttributes);
+            external::request_cancel(tx, run, completion, extra, attributes)?;
         }
         CommandType::ProtocolMessage => {
             return Err(unsupported(

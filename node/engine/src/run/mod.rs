@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, CurrentRow, RunDetailRow, RunRow, TimerRow, run_row::WorkflowTask,
+    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
@@ -27,6 +27,7 @@ pub mod close;
 pub mod completion;
 mod cron;
 pub mod events;
+pub mod external;
 pub mod signals;
 pub mod start;
 pub mod timers;
@@ -52,6 +53,8 @@ pub struct Run {
     pub activities: Tracked<i64, ActivityRow>,
     /// By timer id.
     pub timers: Tracked<String, TimerRow>,
+    /// Signals and cancel requests to other runs that are not answered, by initiated event id.
+    pub externals: Tracked<i64, ExternalRow>,
     detail: RunDetailRow,
     detail_changed: bool,
     /// Events without an id yet. Invariant: empty between commands, unless a workflow task is started.
@@ -87,6 +90,7 @@ impl Run {
             row,
             activities: Tracked::default(),
             timers: Tracked::default(),
+            externals: Tracked::default(),
             detail,
             detail_changed,
             buffered: Vec::new(),
@@ -110,9 +114,9 @@ impl Run {
             run.buffered = decode::<BufferedRow>(Table::Run, buffered)?.events;
             run.buffered_stored = true;
         }
-        run.activities = Tracked::loaded(read_rows(state, slot, Table::Activity, key, |rest| {
-            rest.try_into().ok().map(i64::from_be_bytes)
-        })?);
+        let by_event = |rest: &[u8]| rest.try_into().ok().map(i64::from_be_bytes);
+        run.activities = Tracked::loaded(read_rows(state, slot, Table::Activity, key, by_event)?);
+        run.externals = Tracked::loaded(read_rows(state, slot, Table::External, key, by_event)?);
         run.timers =
             Tracked::loaded(read_rows(state, slot, Table::Timer, key, |rest| String::from_utf8(rest.to_vec()).ok())?);
         run.detail_changed = false;
@@ -195,6 +199,8 @@ impl Run {
             + self.activities.bytes()
             + 512 * self.activities.len()
             + 128 * self.timers.len()
+            + self.externals.bytes()
+            + 256 * self.externals.len()
     }
 
     /// Stages what changed. Called by [`Transaction::finish`] alone.
@@ -220,6 +226,9 @@ impl Run {
         let (slot, key) = (self.slot, &self.key);
         self.activities.drain_changed(|id, row| {
             write_row(tx, slot, Table::Activity, keys::run_event(key, EventId(*id)), row);
+        });
+        self.externals.drain_changed(|id, row| {
+            write_row(tx, slot, Table::External, keys::run_event(key, EventId(*id)), row);
         });
         self.timers.drain_changed(|id, row| write_row(tx, slot, Table::Timer, keys::run_name(key, id), row));
         self.flush_current(tx);

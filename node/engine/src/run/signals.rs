@@ -47,13 +47,13 @@ pub fn signal<'c>(tx: &mut Transaction<'c>, command: &'c SignalWorkflow) -> Outc
     Ok(Reply::Signaled { link })
 }
 
-struct Signal<'r> {
-    name: &'r str,
-    input: &'r Option<Payloads>,
-    header: &'r Option<Header>,
-    identity: &'r str,
-    request_id: &'r str,
-    links: &'r [Link],
+pub(super) struct Signal<'r> {
+    pub name: &'r str,
+    pub input: &'r Option<Payloads>,
+    pub header: &'r Option<Header>,
+    pub identity: &'r str,
+    pub request_id: &'r str,
+    pub links: &'r [Link],
 }
 
 impl Signal<'_> {
@@ -61,6 +61,15 @@ impl Signal<'_> {
         if !self.request_id.is_empty() {
             tx.put(run.slot, Table::Dedup, keys::run_name(&run.key, self.request_id), bytes::Bytes::new());
         }
+        self.receive(tx, run, None);
+    }
+
+    /// A signal of another run. That it comes once is the inbox's doing.
+    pub fn deliver_from(&self, tx: &Transaction<'_>, run: &mut Run, sender: WorkflowExecution) {
+        self.receive(tx, run, Some(sender));
+    }
+
+    fn receive(&self, tx: &Transaction<'_>, run: &mut Run, external_workflow_execution: Option<WorkflowExecution>) {
         run.row.signals += 1;
         let event = WorkflowExecutionSignaledEventAttributes {
             signal_name: self.name.to_owned(),
@@ -68,6 +77,7 @@ impl Signal<'_> {
             identity: self.identity.to_owned(),
             header: self.header.clone(),
             request_id: self.request_id.to_owned(),
+            external_workflow_execution,
             ..Default::default()
         };
         let extra = Extra { links: self.links.to_vec(), ..Default::default() };

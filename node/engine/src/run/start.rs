@@ -440,7 +440,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         memo: attributes.memo.clone(),
         search_attributes: attributes.search_attributes.clone(),
         user_metadata: extra.user_metadata.clone(),
-        completion_callbacks: Vec::new(),
+        ..Default::default()
     };
     let mut run = Box::new(Run::new(key, row, detail));
     run.record_with(tx.now, Attributes::WorkflowExecutionStartedEventAttributes(attributes), extra);

@@ -7,6 +7,7 @@
 
 pub mod activity;
 pub mod close;
+pub mod external;
 pub mod fields;
 pub mod marker;
 pub mod properties;

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
+use stanchion_engine::effects::TimerKey;
 use stanchion_engine::history::link;
 use stanchion_engine::keys::{self, RunPart};
-use stanchion_engine::slot::slot_of;
-use stanchion_engine::{EventId, RunKey, ShardTime, StateReader, Table, read};
+use stanchion_engine::{EventId, RunKey, ShardTime, Slot, StateReader, Table, outbox, read};
 use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, TimerQueueRow, timer_queue_row::Kind};
 use stanchion_proto::temporal::enums::v1::{EventType, TimeoutType};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
-use super::{NAMESPACE, WORKFLOW, World};
+use super::World;
 
 impl World {
     /// Checks everything that needs more than one run's row.
@@ -19,20 +19,23 @@ impl World {
         self.check_offers();
         self.check_timers();
         self.check_pending_rows();
-        for n in 1..=self.run_ids.len() {
+        self.check_outbox();
+        for n in 1..=self.runs.len() {
             self.check_history(n);
         }
     }
 
     /// A new leader, which reads the tables, offers what the old one, which saw the effects, had on offer.
     fn check_offers(&self) {
-        let slot = slot_of(NAMESPACE, WORKFLOW);
-        let (mut after, mut rows) = (Vec::new(), Vec::new());
-        loop {
-            let page = read::pending(&self.state, slot, &after, 3).unwrap();
-            let Some(last) = page.last() else { break };
-            after = last.key.to_vec();
-            rows.extend(page);
+        let mut rows = Vec::new();
+        for slot in self.slots() {
+            let mut after = Vec::new();
+            loop {
+                let page = read::pending(&self.state, slot, &after, 3).unwrap();
+                let Some(last) = page.last() else { break };
+                after = last.key.to_vec();
+                rows.extend(page);
+            }
         }
         let mut stored: Vec<_> =
             rows.iter().filter(|row| row.started.is_none()).map(|row| format!("{:?}", row.offer)).collect();
@@ -48,11 +51,10 @@ impl World {
     }
 
     fn check_timers(&self) {
-        let slot = slot_of(NAMESPACE, WORKFLOW);
-        let stored = read::timers(&self.state, slot, ShardTime(i64::MAX - 1), usize::MAX).unwrap();
+        let stored = self.stored_timers();
         assert_eq!(stored, self.timer_keys(), "the timer queue and the timers set");
         for timer in &stored {
-            let row = self.state.get(slot, Table::TimerQueue, &timer.key).unwrap().unwrap();
+            let row = self.state.get(timer.slot, Table::TimerQueue, &timer.key).unwrap().unwrap();
             let row = TimerQueueRow::decode(row).unwrap();
             let run = RunKey {
                 namespace_id: row.namespace_id.clone(),
@@ -65,7 +67,6 @@ impl World {
 
     /// An activity has a pending row exactly while it waits for a worker, and a started one has a deadline.
     fn check_pending_rows(&self) {
-        let slot = slot_of(NAMESPACE, WORKFLOW);
         let on_offer: BTreeSet<_> = self
             .state
             .rows(Table::Pending)
@@ -73,10 +74,10 @@ impl World {
             .filter(|row| row.is_activity)
             .map(|row| (row.run_id, row.scheduled_event_id, row.stamp))
             .collect();
-        let timers = read::timers(&self.state, slot, ShardTime(i64::MAX - 1), usize::MAX).unwrap();
+        let timers = self.stored_timers();
         let guarded: BTreeSet<_> = timers
             .iter()
-            .map(|timer| self.state.get(slot, Table::TimerQueue, &timer.key).unwrap().unwrap())
+            .map(|timer| self.state.get(timer.slot, Table::TimerQueue, &timer.key).unwrap().unwrap())
             .map(|row| TimerQueueRow::decode(row).unwrap())
             .map(|row| (row.run_id, row.event_id, row.kind, row.timeout_type))
             .collect();
@@ -84,12 +85,13 @@ impl World {
             guarded.contains(&(run.run_id.clone(), id, kind as i32, timeout as i32))
         };
         let mut waiting = BTreeSet::new();
-        for n in 1..=self.run_ids.len() {
+        for n in 1..=self.runs.len() {
             let run = self.run_key(n);
             if self.row(&run).closed_at != 0 {
                 continue;
             }
             let prefix = keys::run(&run);
+            let slot = run.slot();
             for (key, value) in self.state.range(slot, Table::Activity, &prefix, &keys::after(&prefix), 10_000).unwrap()
             {
                 let id = i64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
@@ -160,8 +162,34 @@ impl World {
         }
     }
 
+    /// What a new leader would find to deliver is what the old one had.
+    fn check_outbox(&self) {
+        let mut stored = BTreeSet::new();
+        for slot in self.slots() {
+            let mut after = None;
+            loop {
+                let page = outbox::waiting(&self.state, slot, after, 3).unwrap();
+                let Some(last) = page.last() else { break };
+                after = Some(*last);
+                stored.extend(page);
+            }
+        }
+        assert_eq!(stored, self.outbox, "the outbox and the messages told of");
+    }
+
+    fn slots(&self) -> BTreeSet<Slot> {
+        self.runs.iter().map(RunKey::slot).collect()
+    }
+
+    fn stored_timers(&self) -> Vec<TimerKey> {
+        let of = |slot| read::timers(&self.state, slot, ShardTime(i64::MAX - 1), usize::MAX).unwrap();
+        let mut timers: Vec<_> = self.slots().into_iter().flat_map(of).collect();
+        timers.sort();
+        timers
+    }
+
     fn run_key(&self, n: usize) -> RunKey {
-        RunKey { namespace_id: NAMESPACE.into(), workflow_id: WORKFLOW.into(), run_id: self.run_id(n) }
+        self.runs[n - 1].clone()
     }
 
     fn row(&self, run: &RunKey) -> RunRow {

@@ -6,17 +6,18 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use prost::Message;
-use stanchion_engine::effects::{Effects, TaskKind, TaskStart};
+use std::collections::{BTreeMap, BTreeSet};
+
+use stanchion_engine::effects::{Effects, OutboxKey, TaskKind, TaskStart};
 use stanchion_engine::memory::MemoryState;
 use stanchion_engine::reply::{Reply, WorkflowTaskStart};
-use stanchion_engine::slot::slot_of;
 use stanchion_engine::time::{SECOND, duration};
-use stanchion_engine::{Features, GroupId, Position, StateReader, Table, apply, keys};
+use stanchion_engine::{Features, GroupId, Position, RunKey, StateReader, Table, apply, keys};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{
-    self, Bounds, Command, CompleteWorkflowTask, FailWorkflowTask, FireTimers, Poller, RequestCancelWorkflow,
-    Reservation, RunRef, SignalWithStartWorkflow, SignalWorkflow, StartWorkflow, StartWorkflowTask, TerminateWorkflow,
-    TimeoutWorkflowTask, WorkflowTaskToken,
+    self, Bounds, Command, CompleteWorkflowTask, DeliverOutbox, FailWorkflowTask, FireTimers, OutboxDelivery, Poller,
+    RequestCancelWorkflow, Reservation, RunRef, SignalWithStartWorkflow, SignalWorkflow, StartWorkflow,
+    StartWorkflowTask, TerminateWorkflow, TimeoutWorkflowTask, WorkflowTaskToken,
 };
 use stanchion_proto::temporal::command::v1 as cmd;
 use stanchion_proto::temporal::command::v1::command::Attributes as A;
@@ -59,13 +60,18 @@ pub struct World {
     pub eager_activities: Vec<ActivityTask>,
     /// Every command so far, in order.
     pub log: Vec<Command>,
+    last_delivery: Vec<OutboxDelivery>,
     /// The workflow task that the worker holds.
     pub task: Option<WorkflowTaskStart>,
+    /// Those that it holds by workflow id, where a scenario has several.
+    pub tasks: BTreeMap<String, WorkflowTaskStart>,
     /// Tasks on offer, in order.
     pub offers: Vec<stanchion_engine::effects::Offer>,
     timers: Vec<stanchion_engine::effects::TimerKey>,
     deadlines: Vec<stanchion_engine::effects::WorkflowTaskDeadline>,
-    run_ids: Vec<String>,
+    runs: Vec<RunKey>,
+    /// Messages that wait, as the leader knows them.
+    pub outbox: BTreeSet<OutboxKey>,
 }
 
 pub const T0: i64 = 1_700_000_000 * SECOND;
@@ -82,11 +88,14 @@ impl World {
             commands: 0,
             eager_activities: Vec::new(),
             log: Vec::new(),
+            last_delivery: Vec::new(),
             task: None,
+            tasks: BTreeMap::new(),
             offers: Vec::new(),
             timers: Vec::new(),
             deadlines: Vec::new(),
-            run_ids: Vec::new(),
+            runs: Vec::new(),
+            outbox: BTreeSet::new(),
         }
     }
 
@@ -122,8 +131,8 @@ impl World {
         self.timers.retain(|timer| !effects.timers_cleared.contains(timer));
         self.deadlines.extend(effects.workflow_task_deadlines.iter().cloned());
         for change in &effects.changes {
-            if !self.run_ids.contains(&change.run.run_id) {
-                self.run_ids.push(change.run.run_id.clone());
+            if !self.runs.contains(&change.run) {
+                self.runs.push(change.run.clone());
             }
         }
         for hand_over in &effects.hand_overs {
@@ -131,6 +140,7 @@ impl World {
                 self.task = Some((**start).clone());
             }
         }
+        self.outbox.extend(effects.outbox.iter().copied());
         self.reservations.clear();
         self.effects = effects;
         reply
@@ -138,7 +148,7 @@ impl World {
 
     /// The n-th run that was started, from 1.
     pub fn run_id(&self, n: usize) -> String {
-        self.run_ids[n - 1].clone()
+        self.runs[n - 1].run_id.clone()
     }
 
     // --- callers ---
@@ -243,6 +253,25 @@ impl World {
             poller: Some(poller("worker")),
             ticket: 7,
         });
+        self
+    }
+
+    /// As [`World::poll`], of one workflow id. The worker keeps the tasks of other ids: [`World::work_on`] turns to one of them.
+    pub fn poll_of(&mut self, workflow_id: &str) -> String {
+        let of = |offer: &&stanchion_engine::effects::Offer| {
+            offer.kind == TaskKind::Workflow && offer.task.run.workflow_id == workflow_id
+        };
+        let Some(offer) = self.offers.iter().find(of).cloned() else { return "nothing on offer".into() };
+        let said = self.poll_offer(&offer, &offer.task_queue.clone());
+        if let Some(task) = self.task.clone() {
+            self.tasks.insert(workflow_id.into(), task);
+        }
+        said
+    }
+
+    /// The next answer of the worker is about the task of this workflow id.
+    pub fn work_on(&mut self, workflow_id: &str) -> &mut Self {
+        self.task = self.tasks.get(workflow_id).cloned();
         self
     }
 
@@ -354,11 +383,63 @@ impl World {
         said.join("; ")
     }
 
+    // --- between runs ---
+
+    /// Delivers the messages that wait, and those that they cause, until none is left. Each delivery comes twice, as it may.
+    pub fn deliver(&mut self) -> String {
+        let mut said = Vec::new();
+        while !self.outbox.is_empty() {
+            let (reply, _) = (self.deliver_once(), self.redeliver());
+            said.push(reply);
+        }
+        said.join("; ")
+    }
+
+    /// Delivers the messages that wait now.
+    pub fn deliver_once(&mut self) -> String {
+        let deliveries: Vec<_> = self.outbox.iter().map(|key| self.delivery(*key)).collect();
+        self.last_delivery = deliveries.clone();
+        let reply =
+            self.apply(Kind::DeliverOutbox(DeliverOutbox { deliveries, acknowledge: true, ..Default::default() }));
+        let Reply::Delivered { marks } = &reply else { panic!("a delivery was answered with {reply:?}") };
+        self.outbox.retain(|key| {
+            !marks
+                .iter()
+                .any(|m| (m.source, m.destination) == (key.source, key.destination) && key.sequence <= m.sequence)
+        });
+        self.answer(&reply)
+    }
+
+    /// The last delivery once more, as after a lost answer: nothing may change.
+    fn redeliver(&mut self) {
+        let deliveries = self.last_delivery.clone();
+        let before = self.tables();
+        let deliver = DeliverOutbox { deliveries, acknowledge: true, ..Default::default() };
+        let effects = std::mem::take(&mut self.effects);
+        self.apply(Kind::DeliverOutbox(deliver));
+        assert_eq!(self.effects, Effects::default(), "a message was applied twice");
+        assert_eq!(before, self.tables(), "a message was applied twice");
+        self.effects = effects;
+    }
+
+    fn delivery(&self, key: OutboxKey) -> OutboxDelivery {
+        OutboxDelivery {
+            source_slot: key.source.0.into(),
+            destination_slot: key.destination.0.into(),
+            sequence: key.sequence,
+            row: stanchion_engine::outbox::message(&self.state, key).unwrap(),
+        }
+    }
+
+    fn tables(&self) -> [u8; 32] {
+        self.state.hash()
+    }
+
     // --- what there is to see ---
 
     /// The stored history of the newest run.
     pub fn history(&self) -> String {
-        self.history_of(self.run_ids.len())
+        self.history_of(self.runs.len())
     }
 
     /// The stored history of the n-th run that was started, from 1.
@@ -367,24 +448,19 @@ impl World {
     }
 
     pub fn events_of(&self, n: usize) -> Vec<HistoryEvent> {
-        let key = stanchion_engine::RunKey {
-            namespace_id: NAMESPACE.into(),
-            workflow_id: WORKFLOW.into(),
-            run_id: self.run_id(n),
-        };
-        let prefix = keys::run(&key);
-        let slot = slot_of(NAMESPACE, WORKFLOW);
-        let rows = self.state.range(slot, Table::History, &prefix, &keys::after(&prefix), 100_000).unwrap();
+        let key = &self.runs[n - 1];
+        let prefix = keys::run(key);
+        let rows = self.state.range(key.slot(), Table::History, &prefix, &keys::after(&prefix), 100_000).unwrap();
         rows.into_iter().flat_map(|(_, batch)| History::decode(batch).unwrap().events).collect()
     }
 
     pub fn events_of_current(&self) -> Vec<HistoryEvent> {
-        if self.run_ids.is_empty() { Vec::new() } else { self.events_of(self.run_ids.len()) }
+        if self.runs.is_empty() { Vec::new() } else { self.events_of(self.runs.len()) }
     }
 
     /// Events of all runs, with the run's id.
     pub fn all_events(&self) -> Vec<(String, HistoryEvent)> {
-        let runs = 1..=self.run_ids.len();
+        let runs = 1..=self.runs.len();
         runs.flat_map(|n| self.events_of(n).into_iter().map(move |event| (self.run_id(n), event))).collect()
     }
 
@@ -417,8 +493,8 @@ impl World {
     /// Run ids by order of appearance.
     fn ids(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (place, id) in self.run_ids.iter().enumerate() {
-            text = text.replace(id, &format!("run-{}", place + 1));
+        for (place, run) in self.runs.iter().enumerate() {
+            text = text.replace(&run.run_id, &format!("run-{}", place + 1));
         }
         text
     }
@@ -430,6 +506,10 @@ pub fn poller(identity: &str) -> Poller {
 
 pub fn execution(run_id: &str) -> WorkflowExecution {
     WorkflowExecution { workflow_id: WORKFLOW.into(), run_id: run_id.into() }
+}
+
+pub fn execution_of(workflow_id: &str) -> WorkflowExecution {
+    WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }
 }
 
 pub fn failure(message: &str) -> Failure {
@@ -507,6 +587,30 @@ pub fn marker(name: &str) -> cmd::Command {
             marker_name: name.into(),
             ..Default::default()
         }),
+    )
+}
+
+pub fn signal_external(workflow_id: &str, name: &str) -> cmd::Command {
+    command(
+        CommandType::SignalExternalWorkflowExecution,
+        A::SignalExternalWorkflowExecutionCommandAttributes(cmd::SignalExternalWorkflowExecutionCommandAttributes {
+            execution: Some(WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }),
+            signal_name: name.into(),
+            ..Default::default()
+        }),
+    )
+}
+
+pub fn cancel_external(workflow_id: &str) -> cmd::Command {
+    command(
+        CommandType::RequestCancelExternalWorkflowExecution,
+        A::RequestCancelExternalWorkflowExecutionCommandAttributes(
+            cmd::RequestCancelExternalWorkflowExecutionCommandAttributes {
+                workflow_id: workflow_id.into(),
+                reason: "enough".into(),
+                ..Default::default()
+            },
+        ),
     )
 }
 

@@ -4,9 +4,10 @@ use stanchion_engine::effects::{Effects, TaskKind, TaskStart};
 use stanchion_engine::reply::Reply;
 use stanchion_engine::run::events::event_type;
 use stanchion_engine::time::{SECOND, nanos};
-use stanchion_proto::temporal::common::v1::Payloads;
+use stanchion_proto::temporal::common::v1::{Payloads, WorkflowExecution};
 use stanchion_proto::temporal::enums::v1::{
-    ContinueAsNewInitiator, RetryState, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause,
+    CancelExternalWorkflowExecutionFailedCause, ContinueAsNewInitiator, RetryState,
+    SignalExternalWorkflowExecutionFailedCause, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause,
 };
 use stanchion_proto::temporal::failure::v1::Failure;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
@@ -68,10 +69,37 @@ pub fn event(event: &HistoryEvent) -> String {
             said.add("kind", named(TimeoutType::try_from(a.timeout_type).unwrap()));
         }
         WorkflowExecutionSignaledEventAttributes(a) => {
-            said.add("name", a.signal_name.clone()).add("request", a.request_id.clone());
+            said.add("name", a.signal_name.clone());
+            match &a.external_workflow_execution {
+                Some(from) => said.add("from", execution(from)),
+                None => said.add("request", a.request_id.clone()),
+            };
         }
         WorkflowExecutionCancelRequestedEventAttributes(a) => {
             said.add("cause", a.cause.clone());
+            said.add("from", a.external_workflow_execution.as_ref().map(execution).unwrap_or_default());
+            said.add("initiated", nonzero(a.external_initiated_event_id));
+        }
+        SignalExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+            said.add("name", a.signal_name.clone());
+            said.add("to", a.workflow_execution.as_ref().map(execution).unwrap_or_default());
+        }
+        SignalExternalWorkflowExecutionFailedEventAttributes(a) => {
+            let cause = SignalExternalWorkflowExecutionFailedCause::try_from(a.cause).unwrap();
+            said.add("initiated", id(a.initiated_event_id)).add("cause", named(cause));
+        }
+        ExternalWorkflowExecutionSignaledEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id));
+        }
+        RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+            said.add("to", a.workflow_execution.as_ref().map(execution).unwrap_or_default());
+        }
+        RequestCancelExternalWorkflowExecutionFailedEventAttributes(a) => {
+            let cause = CancelExternalWorkflowExecutionFailedCause::try_from(a.cause).unwrap();
+            said.add("initiated", id(a.initiated_event_id)).add("cause", named(cause));
+        }
+        ExternalWorkflowExecutionCancelRequestedEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id));
         }
         WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
             said.add("attached", a.attached_request_id.clone());
@@ -164,6 +192,9 @@ pub fn effects(effects: &Effects, now: i64) -> String {
         };
         lines.push(format!("hand over {what} to ticket {}", hand_over.ticket));
     }
+    for key in &effects.outbox {
+        lines.push(format!("message {}", key.sequence));
+    }
     for change in &effects.changes {
         let closed = if change.closed { " closed" } else { "" };
         let idle = if change.idle { " idle" } else { "" };
@@ -194,7 +225,18 @@ pub fn reply(reply: &Reply) -> String {
             format!("completed, next task {}", next.started_event_id.0)
         }
         Reply::Rejected(rejection) => format!("{:?}: {}", rejection.code, rejection.message),
+        Reply::Delivered { marks } => {
+            let marks: Vec<_> = marks.iter().map(|mark| mark.sequence.to_string()).collect();
+            format!("delivered {}", marks.join(", "))
+        }
         other => format!("{other:?}"),
+    }
+}
+
+fn execution(of: &WorkflowExecution) -> String {
+    match of.run_id.as_str() {
+        "" => of.workflow_id.clone(),
+        run_id => format!("{}/{run_id}", of.workflow_id),
     }
 }
 
@@ -211,6 +253,10 @@ impl Said {
 
 fn after(at: i64, now: i64) -> String {
     format!("+{}s", (at - now) as f64 / SECOND as f64)
+}
+
+fn nonzero(id: i64) -> String {
+    if id == 0 { String::new() } else { id.to_string() }
 }
 
 fn id(id: i64) -> String {

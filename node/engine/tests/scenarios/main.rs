@@ -15,6 +15,7 @@ mod continue_as_new_and_retry;
 mod cron_schedules;
 mod id_policies_decide_about_starts;
 mod signal_while_task_started_is_buffered;
+mod signals_and_cancels_between_runs;
 mod signals_once_per_request;
 mod start_task_complete;
 mod sticky_queue_and_its_fallback;

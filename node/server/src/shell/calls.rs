@@ -19,7 +19,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 use stanchion_store::CommittedReader;
 
 use super::term::LeaderTerm;
-use super::{CallError, poll_response};
+use super::{CallError, outbox, poll_response};
 
 /// Pollers held for one completion, at most.
 const RESERVATIONS_MAX: usize = 16;
@@ -202,6 +202,10 @@ impl LeaderTerm {
                 complete.reservations =
                     queues.take(RESERVATIONS_MAX).filter_map(|queue| take(queue, TaskKind::Activity)).collect();
                 tickets(&complete.reservations)
+            }
+            Some(Kind::DeliverOutbox(deliver)) => {
+                deliver.reservations = outbox::reservations(&self.parts, &self.reservations, &deliver.deliveries);
+                tickets(&deliver.reservations)
             }
             _ => Vec::new(),
         }

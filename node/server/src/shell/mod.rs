@@ -1,7 +1,7 @@
 //! The leader shell: what a node does for the groups that it leads.
 //!
 //! The engine decides and the log records; this module carries effects out: it offers pending tasks to matchers, fires timers, times
-//! workflow tasks out, wakes long polls and gets queries answered. All of its state is in memory and is made anew from the tables
+//! workflow tasks out, delivers messages to other runs, wakes long polls and gets queries answered. All of its state is in memory and is made anew from the tables
 //! at the start of each term, so there is nothing to recover and nothing to lose.
 //!
 //! Never: a business rule (those are the engine's); an effect carried out by a node that does not lead the group.
@@ -19,6 +19,7 @@ mod error;
 mod hand_over;
 mod neighbours;
 mod offers;
+mod outbox;
 mod pending;
 mod poll_response;
 mod queries;
@@ -38,6 +39,7 @@ use stanchion_replica::{GroupHandle, Role};
 pub use calls::{StartedTask, run_not_found};
 pub use error::CallError;
 pub use neighbours::Neighbours;
+pub use outbox::Courier;
 pub use poll_response::task_name;
 pub use term::LeaderTerm;
 
@@ -47,6 +49,7 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     pub dispatch: Arc<Dispatch>,
     pub neighbours: Arc<dyn Neighbours>,
+    pub courier: Arc<dyn Courier>,
 }
 
 /// The terms of this node, by group.

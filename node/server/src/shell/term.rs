@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::{self, DueTimes, HORIZON_NANOS, TICK_NANOS};
 use super::hand_over::Reservations;
 use super::offers::OfferCarrier;
+use super::outbox::OutboxMail;
 use super::pending::PendingWindow;
 use super::queries::Queries;
 use super::recovery::Recovery;
@@ -42,8 +43,9 @@ pub struct LeaderTerm {
     pub(super) watchers: Watchers,
     pub(super) queries: Queries,
     pub(super) reservations: Reservations,
+    pub(super) outbox: OutboxMail,
     recovery: Recovery,
-    over: CancellationToken,
+    pub(super) over: CancellationToken,
     me: std::sync::Weak<LeaderTerm>,
 }
 
@@ -62,6 +64,7 @@ impl LeaderTerm {
             watchers: Watchers::default(),
             queries: Queries::default(),
             reservations: Reservations::default(),
+            outbox: OutboxMail::default(),
             recovery: Recovery::default(),
             over: CancellationToken::new(),
             me: me.clone(),
@@ -76,12 +79,13 @@ impl LeaderTerm {
         self.handle.id()
     }
 
-    /// Reads timers and pending tasks. Effects of new entries may arrive meanwhile.
+    /// Reads timers, pending tasks and waiting messages. Effects of new entries may arrive meanwhile.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), CallError> {
         let term = self.clone();
         tokio::task::spawn_blocking(move || {
             term.load_timers()?;
-            term.load_pending()
+            term.load_pending()?;
+            term.load_outbox()
         })
         .await
         .map_err(|error| CallError::Fatal(error.to_string()))?
@@ -91,6 +95,7 @@ impl LeaderTerm {
     pub(super) fn start(self: &Arc<Self>) {
         tokio::spawn(self.clone().keep_time());
         tokio::spawn(self.clone().keep_offers());
+        tokio::spawn(super::outbox::drain(self.clone()));
     }
 
     pub(super) fn end(&self) {
@@ -102,7 +107,7 @@ impl LeaderTerm {
             .drop_source(stanchion_dispatch::Source { node: self.parts.neighbours.node_id(), group: self.group() });
     }
 
-    fn slots(&self) -> impl Iterator<Item = Slot> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         self.handle.slots().into_iter().flat_map(|(first, last)| (first.0..=last.0).map(Slot))
     }
 
@@ -354,6 +359,7 @@ impl EffectSink for LeaderTerm {
         if sooner {
             self.due_sooner.notify_one();
         }
+        self.outbox.add(effects.outbox);
         for hand_over in effects.hand_overs {
             self.reservations.mark_used(hand_over.ticket);
             if let Some(me) = self.me.upgrade() {

@@ -26,7 +26,10 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Outbox
         | Table::Index
         | Table::Dedup
-        | Table::Meta => STATE,
+        | Table::Meta
+        | Table::Child
+        | Table::External
+        | Table::Inbox => STATE,
     }
 }
 
