@@ -57,6 +57,20 @@ class Env:
         self.response(label, method, response)
         return response
 
+    def begin(self, method: str, **fields: Any) -> asyncio.Task[Any]:
+        """A call that waits for something to happen; `ended` shows its answer."""
+        return asyncio.ensure_future(self.wire.call(method, **{"timeout": TASK_SECONDS_MAX, **fields}))
+
+    async def ended(self, label: str, method: str, waiting: asyncio.Task[Any]) -> Any:
+        """Shows the answer or error of a call that was begun earlier. Returns the response, or None when there was an error."""
+        try:
+            response = await waiting
+        except Refusal as error:
+            self.refused(label, error)
+            return None
+        self.response(label, method, response)
+        return response
+
     def response(self, label: str, method: str, response: Message) -> None:
         body = to_dict(response)
         body.pop("poller_scaling_decision", None)

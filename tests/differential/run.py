@@ -4,6 +4,7 @@
     python -m differential.run -k signal           only scenarios whose name or module holds "signal"
     python -m differential.run --golden            only Stanchion, compared with the recorded answers
     python -m differential.run --record            only the real server; writes golden/*.json and the tables made from them
+    python -m differential.run --golden --update-known   and bring KNOWN.md up to date with the outcome
     python -m differential.run --stanchion ADDR    a Stanchion that runs already (likewise --temporal ADDR)
 
 Never decides that a difference is all right: what may differ is removed by harness/normal.py and argued in ALLOWED.md.
@@ -22,6 +23,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from differential import known
 from differential.env import Env
 from differential.registry import Scenario, load
 from harness import servers
@@ -100,16 +102,17 @@ def choose(pattern: str) -> list[Scenario]:
     return [each for each in load().values() if not pattern or pattern in each.name or pattern in each.module]
 
 
-def compare(chosen: list[Scenario], expected: dict[str, Any], got: dict[str, Any], context: int) -> int:
-    differing = 0
+def compare(chosen: list[Scenario], expected: dict[str, Any], got: dict[str, Any], context: int) -> set[str]:
+    """Prints each difference; the names of the scenarios that differ."""
+    differing = set()
     for each in chosen:
         diff = difference(expected[each.name], got[each.name], context)
         if is_broken(expected[each.name]):
             diff = diff or "the scenario broke on the real server"
         if diff:
-            differing += 1
+            differing.add(each.name)
             print(f"\n=== {each.name} ({each.module}): {each.says}\n{diff}")
-    print(f"\n{len(chosen) - differing} equal, {differing} different of {len(chosen)} scenarios")
+    print(f"\n{len(chosen) - len(differing)} equal, {len(differing)} different of {len(chosen)} scenarios")
     return differing
 
 
@@ -118,6 +121,7 @@ def main() -> int:
     parser.add_argument("-k", default="", metavar="PART", help="only scenarios whose name or module holds this")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--golden", action="store_true")
+    parser.add_argument("--update-known", action="store_true", help="write the outcome into KNOWN.md")
     parser.add_argument("--temporal", metavar="ADDR")
     parser.add_argument("--stanchion", metavar="ADDR")
     parser.add_argument("--width", type=int, default=8, help="scenarios at a time")
@@ -154,7 +158,10 @@ def main() -> int:
         print(f"stanchion at {address}: {len(chosen)} scenarios")
         got = asyncio.run(play_all(chosen, address, options.width))
         keep(options.out, "stanchion", got)
-        return 1 if compare(chosen, expected, got, options.context) else 0
+        differing = compare(chosen, expected, got, options.context)
+        if options.update_known:
+            known.update({each.name for each in chosen} - differing, differing)
+        return 1 if differing else 0
     finally:
         for each in started:
             each.kill()

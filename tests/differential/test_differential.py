@@ -4,25 +4,15 @@ Scenarios in KNOWN.md differ today, each with its reason. They are run all the s
 its line is taken out: the list can only shrink truthfully.
 """
 
-import re
-from pathlib import Path
-
 import pytest
 
+from differential import known
 from differential.registry import load
-from differential.run import difference, golden, play
-
-ROW = re.compile(r"^\| `(\w+)` \| (.+) \|$")
-
-
-def known():
-    """Scenario to reason, as KNOWN.md lists them."""
-    lines = (Path(__file__).parent / "KNOWN.md").read_text().splitlines()
-    return {match[1]: match[2] for match in map(ROW.match, lines) if match}
+from differential.run import difference, golden, play_all
 
 
 def cases():
-    reasons = known()
+    reasons = known.read()
     unknown = sorted(set(reasons) - set(load()))
     assert not unknown, f"KNOWN.md names scenarios that do not exist: {unknown}"
     for name in sorted(load()):
@@ -30,8 +20,15 @@ def cases():
         yield pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", cases())
-async def test_answers_as_the_real_server(name, stanchion):
-    got = await play(load()[name], stanchion.grpc)
-    diff = difference(golden(name), got)
+@pytest.fixture(scope="session")
+async def played(request, stanchion):
+    """The records of every scenario that this session asks for, played side by side."""
+    items = (item for item in request.session.items if item.name.startswith("test_answers_as_the_real_server"))
+    return await play_all([load()[item.callspec.params["name"]] for item in items], stanchion.grpc, width=8)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", list(cases()))
+async def test_answers_as_the_real_server(name, played):
+    diff = difference(golden(name), played[name])
     assert not diff, f"{load()[name].says}\n{diff}"
