@@ -9,7 +9,7 @@ use stanchion_engine::effects::{HandOver, RunChange, TaskKind, TaskRef, TaskStar
 use stanchion_engine::reply::WorkflowTaskStart;
 use stanchion_engine::{EventId, Rejection, Reply, RunKey, StateResult};
 use stanchion_proto::command::{
-    Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask,
+    ActivityRef, Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask,
     WorkflowTaskToken, command::Kind,
 };
 use stanchion_proto::temporal::command::v1::command::Attributes;
@@ -133,6 +133,10 @@ impl LeaderTerm {
             run_id: token.run_id.clone(),
         };
         self.queries.announce(&run, std::mem::take(&mut request.query_results));
+        let sticky = request.sticky_attributes.as_ref().and_then(|sticky| sticky.worker_task_queue.as_ref());
+        if let Some(queue) = sticky.filter(|queue| !queue.name.is_empty()) {
+            self.next_queues.learn(&run, &queue.name);
+        }
         let command = Command {
             namespace_id: token.namespace_id.clone(),
             namespace,
@@ -207,9 +211,41 @@ impl LeaderTerm {
                 deliver.reservations = outbox::reservations(&self.parts, &self.reservations, &deliver.deliveries);
                 tickets(&deliver.reservations)
             }
+            Some(Kind::CompleteActivityTask(complete)) => {
+                complete.reservation = self.reserve_next(&namespace_id, activity_run(complete.activity.as_ref()));
+                tickets(complete.reservation.as_slice())
+            }
+            Some(Kind::FailActivityTask(fail)) => {
+                fail.reservation = self.reserve_next(&namespace_id, activity_run(fail.activity.as_ref()));
+                tickets(fail.reservation.as_slice())
+            }
+            Some(Kind::SignalWorkflow(signal)) => {
+                let run = signal.request.as_ref().and_then(|request| request.workflow_execution.as_ref());
+                let run = run.map(|run| (run.workflow_id.as_str(), run.run_id.as_str()));
+                signal.reservation = self.reserve_next(&namespace_id, run);
+                tickets(signal.reservation.as_slice())
+            }
             _ => Vec::new(),
         }
     }
+
+    /// A poller for the workflow task that the command will schedule, if the run is idle and its queue known. A run that is named
+    /// without its run id is not looked up.
+    fn reserve_next(&self, namespace_id: &str, run: Option<(&str, &str)>) -> Option<Reservation> {
+        let (workflow_id, run_id) = run.filter(|(_, run_id)| !run_id.is_empty())?;
+        let key = RunKey {
+            namespace_id: namespace_id.to_owned(),
+            workflow_id: workflow_id.to_owned(),
+            run_id: run_id.to_owned(),
+        };
+        let queue = self.next_queues.of_idle(&key)?;
+        self.reservations.take(&self.parts, namespace_id, &queue, TaskKind::Workflow)
+    }
+}
+
+fn activity_run(activity: Option<&ActivityRef>) -> Option<(&str, &str)> {
+    let run = activity?.run.as_ref()?;
+    Some((&run.workflow_id, &run.run_id))
 }
 
 fn tickets(reservations: &[Reservation]) -> Vec<u64> {

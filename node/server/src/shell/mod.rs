@@ -18,6 +18,7 @@ pub mod clock;
 mod error;
 mod hand_over;
 mod neighbours;
+mod next_queues;
 mod offers;
 mod outbox;
 mod pending;

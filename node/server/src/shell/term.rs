@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::{self, DueTimes, HORIZON_NANOS, TICK_NANOS};
 use super::hand_over::Reservations;
+use super::next_queues::NextQueues;
 use super::offers::OfferCarrier;
 use super::outbox::OutboxMail;
 use super::pending::PendingWindow;
@@ -44,6 +45,7 @@ pub struct LeaderTerm {
     pub(super) queries: Queries,
     pub(super) reservations: Reservations,
     pub(super) outbox: OutboxMail,
+    pub(super) next_queues: NextQueues,
     recovery: Recovery,
     pub(super) over: CancellationToken,
     me: std::sync::Weak<LeaderTerm>,
@@ -65,6 +67,7 @@ impl LeaderTerm {
             queries: Queries::default(),
             reservations: Reservations::default(),
             outbox: OutboxMail::default(),
+            next_queues: NextQueues::default(),
             recovery: Recovery::default(),
             over: CancellationToken::new(),
             me: me.clone(),
@@ -369,6 +372,7 @@ impl EffectSink for LeaderTerm {
         for change in &effects.changes {
             self.watchers.notify(change);
             self.recovery.went_on(&change.run);
+            self.next_queues.follow(change);
             if change.idle || change.closed {
                 self.queries.run_is_idle(&change.run);
             }
