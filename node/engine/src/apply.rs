@@ -6,7 +6,7 @@ use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
-use crate::run::{activities, close, completion, signals, start, timers, workflow_task};
+use crate::run::{activities, close, completion, delete, signals, start, timers, workflow_task};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{Features, Position, RunKey, ShardTime, Slot};
@@ -48,6 +48,7 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::SignalWithStartWorkflow(c) => signals::signal_with_start(tx, c),
         Kind::RequestCancelWorkflow(c) => signals::request_cancel(tx, c),
         Kind::TerminateWorkflow(c) => close::terminate(tx, c),
+        Kind::DeleteWorkflow(c) => delete::delete(tx, c),
         Kind::ResetStickyTaskQueue(c) => workflow_task::reset_sticky(tx, c),
         Kind::StartWorkflowTask(c) => workflow_task::start(tx, c),
         Kind::CompleteWorkflowTask(c) => completion::complete(tx, c),
@@ -93,13 +94,16 @@ fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
     if due.is_none_or(|at| at > tx.now) {
         return Ok(());
     }
-    tx.delete(slot, Table::TimerQueue, key.to_vec());
-    let run = RunKey {
+    let name = RunKey {
         namespace_id: row.namespace_id.clone(),
         workflow_id: row.workflow_id.clone(),
         run_id: row.run_id.clone(),
     };
-    let Some(mut run) = tx.load(&run)? else { return Ok(()) };
+    if row.kind() == timer_queue_row::Kind::Purge {
+        return Ok(delete::purge(tx, &name, slot, key)?);
+    }
+    tx.delete(slot, Table::TimerQueue, key.to_vec());
+    let Some(mut run) = tx.load(&name)? else { return Ok(()) };
     if !run.is_open() {
         tx.release(run);
         return Ok(());

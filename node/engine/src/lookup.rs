@@ -27,13 +27,20 @@ pub fn run(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> Outcome
         run_id.to_owned()
     };
     let key = RunKey { namespace_id: tx.namespace_id.to_owned(), workflow_id: workflow_id.to_owned(), run_id };
-    tx.load(&key)?.ok_or_else(|| {
-        let RunKey { workflow_id, run_id, .. } = &key;
-        Rejection::not_found(format!(
-            "workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{run_id}\""
-        ))
-        .into()
-    })
+    let found = tx.load(&key)?;
+    if found.as_ref().is_some_and(|run| run.row.deleted) {
+        found.into_iter().for_each(|run| tx.release(run));
+        return Err(not_found(&key).into());
+    }
+    found.ok_or_else(|| not_found(&key).into())
+}
+
+/// The real server's words for a run that is not there.
+fn not_found(key: &RunKey) -> Rejection {
+    let RunKey { workflow_id, run_id, .. } = key;
+    Rejection::not_found(format!(
+        "workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{run_id}\""
+    ))
 }
 
 /// As [`run`], and refuses one that has closed.

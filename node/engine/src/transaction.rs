@@ -105,6 +105,8 @@ pub struct Transaction<'a> {
     pub namespace_id: &'a str,
     /// The namespace's name, for events that carry it.
     pub namespace: &'a str,
+    /// The namespace's retention, in nanoseconds; 0 where the command stamps none.
+    pub retention: i64,
     pub bounds: EngineBounds,
     pub ids: IdSource,
     /// Where the command stands in the log.
@@ -112,6 +114,8 @@ pub struct Transaction<'a> {
     /// Of what is not committed yet.
     pub effects: Effects,
     committed_effects: Effects,
+    /// Rows of runs that this command has deleted ([`crate::run::delete`]).
+    pub rows_purged: usize,
     reservations: Vec<&'a Reservation>,
     writes: Vec<Write>,
     /// Boxed as the cache keeps them: a run is large, and only its pointer goes to and fro.
@@ -127,11 +131,13 @@ impl<'a> Transaction<'a> {
             now,
             namespace_id: &command.namespace_id,
             namespace: &command.namespace,
+            retention: command.retention_nanos,
             bounds: EngineBounds::of(command),
             ids: IdSource::new(&command.seed, now),
             at,
             effects: Effects::default(),
             committed_effects: Effects::default(),
+            rows_purged: 0,
             reservations: Vec::new(),
             writes: Vec::new(),
             finished: Vec::new(),

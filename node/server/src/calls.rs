@@ -57,6 +57,7 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         "TerminateWorkflowExecution" => {
             serve_local::<api::TerminateWorkflowExecutionRequest>(node, body, deadline).await
         }
+        "DeleteWorkflowExecution" => serve_local::<api::DeleteWorkflowExecutionRequest>(node, body, deadline).await,
         "DescribeWorkflowExecution" => serve_local::<api::DescribeWorkflowExecutionRequest>(node, body, deadline).await,
         "GetWorkflowExecutionHistory" => {
             serve_local::<api::GetWorkflowExecutionHistoryRequest>(node, body, deadline).await

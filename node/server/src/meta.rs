@@ -82,6 +82,11 @@ impl Meta {
         found.cloned().ok_or_else(|| CallError::Rejected(status::namespace_not_found(asked)))
     }
 
+    /// The namespace's retention in nanoseconds, by its id; 0 if it is not known here.
+    pub fn retention_of(&self, id: &str) -> i64 {
+        self.view.borrow().namespace_by_id(id).map_or(0, |found| found.retention)
+    }
+
     fn named(&self, name: &str) -> Option<Namespace> {
         let view = self.view.borrow();
         view.namespace(name).map(|found| Namespace { id: found.namespace_id.clone(), name: found.name.clone() })

@@ -54,7 +54,7 @@ pub struct Node {
     pub dispatch: Arc<Dispatch>,
     pub shells: Arc<Shells>,
     pub neighbours: Nodes,
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     replica: OnceLock<Replica>,
     followed: Mutex<HashSet<GroupId>>,
     clients: tokio::runtime::Handle,
@@ -189,11 +189,13 @@ pub async fn start(
     let neighbours = Nodes::new(config.node_id, liveness, transport.clone());
     let dispatch = Dispatch::new(limits.clone());
     let courier = Arc::new(Carrier::default());
+    let meta = Arc::new(Meta::default());
     let parts = Parts {
         limits: limits.clone(),
         dispatch: dispatch.clone(),
         neighbours: Arc::new(neighbours.clone()),
         courier: courier.clone(),
+        meta: meta.clone(),
     };
     let node = Arc::new(Node {
         config,
@@ -202,7 +204,7 @@ pub async fn start(
         dispatch,
         shells: Shells::new(parts),
         neighbours,
-        meta: Meta::default(),
+        meta,
         replica: OnceLock::new(),
         followed: Mutex::default(),
         clients: clients.clone(),

@@ -33,7 +33,7 @@ pub fn describe<R: StateReader>(
     let Some(key) = resolve(reader, namespace_id, workflow_id, run_id)? else {
         return Ok(Err(Rejection::not_found(format!("workflow not found for ID: {workflow_id}"))));
     };
-    let Some(row) = run_row(reader, &key)? else {
+    let Some(row) = run_row(reader, &key)?.filter(|row| !row.deleted) else {
         let message = format!("workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{run_id}\"");
         return Ok(Err(Rejection::not_found(message)));
     };
@@ -48,9 +48,8 @@ pub fn describe<R: StateReader>(
                 ..Default::default()
             }),
             workflow_execution_timeout: (row.execution_timeout > 0).then(|| duration(row.execution_timeout)),
-            // Continued as new, the real server writes "none" as zero.
-            workflow_run_timeout: (row.run_timeout > 0 || (!row.continued_run_id.is_empty() && row.attempt == 1))
-                .then(|| duration(row.run_timeout)),
+            // Continued as new, the real server writes "none" as zero, and shows it so.
+            workflow_run_timeout: (row.run_timeout > 0 || row.run_timeout_named).then(|| duration(row.run_timeout)),
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),

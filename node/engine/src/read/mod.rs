@@ -14,4 +14,4 @@ pub use history::{HistoryPage, history, history_reverse};
 pub use meta::{MetaView, meta};
 pub use pending::{PendingRow, pending};
 pub use timers::timers;
-pub use view::{RunView, StickyView, WorkflowTaskView, current_run_id, run_view};
+pub use view::{RunView, StickyView, WorkflowTaskView, current_run_id, last_view, run_view};

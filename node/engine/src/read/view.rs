@@ -21,6 +21,7 @@ pub struct RunView {
     /// The id that the next event will get.
     pub next_event_id: EventId,
     pub closed: bool,
+    pub deleted: bool,
     pub workflow_type: Option<WorkflowType>,
     /// The normal queue.
     pub task_queue: String,
@@ -84,8 +85,18 @@ pub(super) fn run_row<R: StateReader>(reader: &R, key: &RunKey) -> StateResult<O
     bytes.map(|bytes| decode(Table::Run, bytes)).transpose()
 }
 
-/// The run, where an empty run id means the newest one. None if there is no such run.
+/// The run, where an empty run id means the newest one. None if there is no such run, or no longer.
 pub fn run_view<R: StateReader>(
+    reader: &R,
+    namespace_id: &str,
+    workflow_id: &str,
+    run_id: &str,
+) -> StateResult<Option<RunView>> {
+    Ok(last_view(reader, namespace_id, workflow_id, run_id)?.filter(|view| !view.deleted))
+}
+
+/// As [`run_view`], and for a moment also of a run that was deleted: who waited for its end is told of it.
+pub fn last_view<R: StateReader>(
     reader: &R,
     namespace_id: &str,
     workflow_id: &str,
@@ -107,6 +118,7 @@ pub fn run_view<R: StateReader>(
         status: row.status,
         next_event_id: EventId(row.next_event_id),
         closed: row.status != WorkflowExecutionStatus::Running as i32,
+        deleted: row.deleted,
         workflow_type: Some(WorkflowType { name: row.workflow_type }),
         task_queue: row.task_queue,
         sticky: row.sticky.map(|sticky| StickyView {

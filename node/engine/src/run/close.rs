@@ -31,7 +31,7 @@ use stanchion_proto::temporal::workflow::v1::ResetPoints;
 use super::completion::Completion;
 use super::start::{self, Beginning};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, activities, cron, external, timers};
+use super::{Extra, Run, activities, cron, delete, external, timers};
 use crate::reply::{Rejection, Reply};
 use crate::retry;
 use crate::state::{StateFault, StateResult, Table};
@@ -151,8 +151,13 @@ pub fn time_out(tx: &mut Transaction<'_>, mut run: Box<Run>) -> StateResult<()> 
 
 /// Stages the closed run, then its successor, whose first workflow task is due unless it backs off.
 pub(super) fn finish_chain(tx: &mut Transaction<'_>, run: Box<Run>, successor: Successor) -> StateResult<()> {
+    let retention = run.row.retention;
     tx.finish(run)?;
     if let Some(mut successor) = successor {
+        if successor.row.retention == 0 {
+            // A timer closed the run: such a command is about no namespace.
+            successor.row.retention = retention;
+        }
         workflow_task::schedule_if_none(tx, &mut successor);
         tx.finish(successor)?;
     }
@@ -386,6 +391,11 @@ pub(super) fn terminate_over_bound(tx: &mut Transaction<'_>, run: &mut Run, reas
     end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
 }
 
+/// Ends an open run that a caller deletes.
+pub(super) fn terminate_for_deletion(tx: &mut Transaction<'_>, run: &mut Run) {
+    end_by_force(tx, run, "Delete workflow execution", None, ENGINE_IDENTITY, Extra::default());
+}
+
 fn end_by_force(
     tx: &mut Transaction<'_>,
     run: &mut Run,
@@ -416,4 +426,5 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     activities::run_closed(tx, run);
     timers::run_closed(tx, run);
     external::run_closed(run);
+    delete::run_closed(tx, run);
 }

@@ -26,6 +26,7 @@ pub mod activities;
 pub mod close;
 pub mod completion;
 mod cron;
+pub mod delete;
 pub mod events;
 pub mod external;
 pub mod signals;

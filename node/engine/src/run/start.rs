@@ -432,6 +432,8 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         }],
         backing_off: backoff > 0,
         workflow_task_attempt: 1,
+        retention: tx.retention,
+        run_timeout_named: attributes.workflow_run_timeout.is_some(),
         priority: attributes.priority.clone(),
         reset_points: attributes.prev_auto_reset_points.clone(),
         ..Default::default()
@@ -470,7 +472,7 @@ pub(super) fn backoff_row(run: &Run) -> Option<(ShardTime, TimerQueueRow)> {
         .then(|| (ShardTime(run.row.execution_at), run_timer(run, timer_queue_row::Kind::FirstWorkflowTask)))
 }
 
-fn run_timer(run: &Run, kind: timer_queue_row::Kind) -> TimerQueueRow {
+pub(super) fn run_timer(run: &Run, kind: timer_queue_row::Kind) -> TimerQueueRow {
     TimerQueueRow {
         namespace_id: run.key.namespace_id.clone(),
         workflow_id: run.key.workflow_id.clone(),

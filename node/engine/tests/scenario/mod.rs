@@ -51,6 +51,8 @@ pub struct World {
     /// Nanoseconds; starts at a round number of seconds.
     pub now: i64,
     pub bounds: Option<Bounds>,
+    /// Of the namespace, in nanoseconds.
+    pub retention: i64,
     /// Held for tasks of the next command.
     pub reservations: Vec<Reservation>,
     /// Of the last command.
@@ -83,6 +85,7 @@ impl World {
             cold: MemoryState::new(0),
             now: T0,
             bounds: None,
+            retention: 0,
             reservations: Vec::new(),
             effects: Effects::default(),
             commands: 0,
@@ -114,6 +117,7 @@ impl World {
             bounds: self.bounds,
             namespace_id: NAMESPACE.into(),
             namespace: NAMESPACE.into(),
+            retention_nanos: self.retention,
             kind: Some(kind),
             meta: None,
         };
@@ -484,6 +488,11 @@ impl World {
             text += &(self.ids(&show::event(event)) + " (not stored)\n");
         }
         text
+    }
+
+    /// A reply as text.
+    pub fn shown(&self, reply: &Reply) -> String {
+        self.answer(reply)
     }
 
     fn answer(&self, reply: &Reply) -> String {

@@ -13,6 +13,7 @@ mod bounds_end_the_run;
 mod cancel_and_terminate;
 mod continue_as_new_and_retry;
 mod cron_schedules;
+mod deleted_runs_leave_nothing;
 mod id_policies_decide_about_starts;
 mod signal_while_task_started_is_buffered;
 mod signals_and_cancels_between_runs;

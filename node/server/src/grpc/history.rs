@@ -18,7 +18,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
     GetWorkflowExecutionHistoryReverseResponse,
 };
 
-use super::workflow::view;
+use super::workflow::{not_found, view};
 use crate::meta::Namespace;
 use crate::node::Node;
 use crate::routing::{GroupCall, Here, group_of_run};
@@ -187,14 +187,16 @@ async fn wait_for_close(at: &Here, namespace: &Namespace, mut now: RunView) -> R
 async fn changed(at: &Here, namespace: &Namespace, now: RunView, seen: EventId) -> Result<RunView, CallError> {
     let (id, workflow_id, run_id) = (&namespace.id, &now.key.workflow_id, &now.key.run_id);
     let look = |reader: &_| {
-        let view = read::run_view(reader, id, workflow_id, run_id)?;
+        let view = read::last_view(reader, id, workflow_id, run_id)?;
         Ok(view.map_or((EventId(seen.0 + 1), true), |view| (view.next_event_id, view.closed)))
     };
     if at.term.wait_for_change(&now.key, seen, at.deadline, look).await?.is_none() {
         return Ok(now);
     }
+    // Also of a run that was deleted in this moment: its last event is its termination.
     let named = WorkflowExecution { workflow_id: workflow_id.clone(), run_id: run_id.clone() };
-    view(at, namespace, &named).await
+    let view = at.term.read(|reader| read::last_view(reader, id, workflow_id, run_id)).await?;
+    view.ok_or_else(|| CallError::Rejected(not_found(&named)))
 }
 
 impl GroupCall for GetWorkflowExecutionHistoryReverseRequest {

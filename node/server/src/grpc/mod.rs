@@ -7,6 +7,7 @@
 
 mod activity_task;
 mod cluster;
+mod delete;
 mod coverage;
 mod health;
 mod history;

@@ -86,6 +86,7 @@ service! {
         request_cancel_workflow_execution: RequestCancelWorkflowExecutionRequest => RequestCancelWorkflowExecutionResponse as routed;
         signal_workflow_execution: SignalWorkflowExecutionRequest => SignalWorkflowExecutionResponse as routed;
         signal_with_start_workflow_execution: SignalWithStartWorkflowExecutionRequest => SignalWithStartWorkflowExecutionResponse as routed;
+        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse as routed;
         terminate_workflow_execution: TerminateWorkflowExecutionRequest => TerminateWorkflowExecutionResponse as routed;
         respond_query_task_completed: RespondQueryTaskCompletedRequest => RespondQueryTaskCompletedResponse as query::respond_query_task_completed;
         reset_sticky_task_queue: ResetStickyTaskQueueRequest => ResetStickyTaskQueueResponse as routed;
@@ -103,7 +104,6 @@ service! {
         deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
         execute_multi_operation: ExecuteMultiOperationRequest => ExecuteMultiOperationResponse;
         reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;
-        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse;
         list_open_workflow_executions: ListOpenWorkflowExecutionsRequest => ListOpenWorkflowExecutionsResponse;
         list_closed_workflow_executions: ListClosedWorkflowExecutionsRequest => ListClosedWorkflowExecutionsResponse;
         list_workflow_executions: ListWorkflowExecutionsRequest => ListWorkflowExecutionsResponse;

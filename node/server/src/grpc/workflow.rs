@@ -279,7 +279,7 @@ pub async fn view(at: &Here, namespace: &Namespace, named: &WorkflowExecution) -
     view.ok_or_else(|| CallError::Rejected(not_found(named)))
 }
 
-fn not_found(named: &WorkflowExecution) -> Rejection {
+pub fn not_found(named: &WorkflowExecution) -> Rejection {
     if named.run_id.is_empty() {
         return run_not_found(&named.workflow_id);
     }

@@ -35,6 +35,9 @@ pub enum StartedTask {
 impl LeaderTerm {
     /// Proposes a command and waits until it is applied here. A rejection is an error.
     pub async fn propose(&self, mut command: Command) -> Result<Reply, CallError> {
+        if !command.namespace_id.is_empty() {
+            command.retention_nanos = self.parts.meta.retention_of(&command.namespace_id);
+        }
         let tickets = self.reserve_for(&mut command);
         let outcome = self.handle.propose(self.id(), command).await;
         self.reservations.settle(&self.parts, &tickets);

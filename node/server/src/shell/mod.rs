@@ -32,6 +32,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use crate::meta::Meta;
 use stanchion_dispatch::Dispatch;
 use stanchion_engine::GroupId;
 use stanchion_engine::limits::Limits;
@@ -51,6 +52,7 @@ pub struct Parts {
     pub dispatch: Arc<Dispatch>,
     pub neighbours: Arc<dyn Neighbours>,
     pub courier: Arc<dyn Courier>,
+    pub meta: Arc<Meta>,
 }
 
 /// The terms of this node, by group.
