@@ -46,12 +46,14 @@ fn an_open_run_is_terminated_and_gone() {
         6 TimerStarted timer=t after=60s
         7 ActivityTaskScheduled activity=a
         8 WorkflowExecutionTerminated reason="Delete workflow execution" identity=history-service
-    "#]].assert_eq(&w.history());
+    "#]]
+    .assert_eq(&w.history());
     // Its last event can be read for a moment by those who waited for it.
     expect!["NotFound: workflow not found for ID: wf"].assert_eq(&w.signal("late"));
     expect!["NotFound: workflow not found for ID: wf"].assert_eq(&delete(&mut w, ""));
     let first = w.run_id(1);
-    expect![[r#"NotFound: workflow execution not found for workflow ID "wf" and run ID "run-1""#]].assert_eq(&delete(&mut w, &first));
+    expect![[r#"NotFound: workflow execution not found for workflow ID "wf" and run ID "run-1""#]]
+        .assert_eq(&delete(&mut w, &first));
     w.pass(1);
     w.fire_timers();
     assert_eq!((rows(&w, &first), timer_rows(&w)), (0, 0));

@@ -7,8 +7,8 @@
 
 mod activity_task;
 mod cluster;
-mod delete;
 mod coverage;
+mod delete;
 mod health;
 mod history;
 pub mod namespace;

@@ -31,8 +31,8 @@ mod watchers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use crate::meta::Meta;
+use parking_lot::RwLock;
 use stanchion_dispatch::Dispatch;
 use stanchion_engine::GroupId;
 use stanchion_engine::limits::Limits;
