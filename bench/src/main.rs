@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod big_run;
 mod disk;
 mod load;
 mod process;
@@ -23,9 +24,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
+use big_run::BigRun;
 use load::Load;
 use report::Report;
 use servers::Servers;
+use stanchion_client::Nodes;
 use worker::{Plan, Workers};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -34,6 +37,10 @@ enum Workload {
     OneActivity,
     /// `--n` activities, one after the other, then the result.
     Steps,
+    /// One run that grows to `--n` events: what its first and its last steps cost.
+    LongHistory,
+    /// One run with `--n` pending activities: what each costs.
+    ManyPending,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -52,9 +59,9 @@ enum On {
 struct Args {
     #[arg(long, value_enum, default_value = "one-activity")]
     workload: Workload,
-    /// Activities of a run of the workload `steps`.
-    #[arg(long, default_value_t = 10)]
-    n: u32,
+    /// Activities of a run of the workload `steps` [default: 10]; events of `long-history` [50000]; activities of `many-pending` [2000].
+    #[arg(long)]
+    n: Option<u32>,
     #[arg(long, value_enum, default_value = "dev")]
     on: On,
     /// gRPC addresses of running servers.
@@ -119,6 +126,12 @@ struct Args {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let servers = start_servers(&args).await?;
+    if matches!(args.workload, Workload::LongHistory | Workload::ManyPending) {
+        let outcome = measure_big_run(&args, &servers).await;
+        servers.stop().await;
+        println!("{}", outcome?);
+        return Ok(());
+    }
     let outcome = measure(&args, &servers).await;
     servers.stop().await;
     let report = outcome?;
@@ -146,15 +159,30 @@ async fn start_servers(args: &Args) -> Result<Servers> {
     }
 }
 
-async fn measure(args: &Args, servers: &Servers) -> Result<Report> {
-    let plan = Arc::new(Plan {
+fn plan(args: &Args) -> Plan {
+    Plan {
         namespace: args.namespace.clone(),
         task_queue: format!("bench-{}", uuid::Uuid::new_v4()),
-        steps: if args.workload == Workload::OneActivity { 1 } else { args.n.max(1) },
+        steps: if args.workload == Workload::OneActivity { 1 } else { args.n.unwrap_or(10).max(1) },
         payload: wire::payloads(args.payload_bytes),
         eager: args.eager,
         sticky: !args.no_sticky,
-    });
+    }
+}
+
+async fn measure_big_run(args: &Args, servers: &Servers) -> Result<String> {
+    servers.wait_for_namespace(&args.namespace).await?;
+    let nodes = Nodes::new(servers.addresses(), wire::MESSAGE_BYTES_MAX)?;
+    let (plan, pids) = (plan(args), servers.pids());
+    let run = BigRun { plan: &plan, nodes: &nodes, pids: &pids };
+    match args.workload {
+        Workload::LongHistory => run.long_history(i64::from(args.n.unwrap_or(50_000))).await,
+        _ => run.many_pending(usize::try_from(args.n.unwrap_or(2000))?).await,
+    }
+}
+
+async fn measure(args: &Args, servers: &Servers) -> Result<Report> {
+    let plan = Arc::new(plan(args));
     servers.wait_for_namespace(&args.namespace).await?;
     let idle_alone = process::Watch::over(&servers.pids(), Duration::from_secs_f64(args.idle)).await?;
 
