@@ -109,6 +109,21 @@ def accept(task: Any, update_id: str) -> dict[str, Any]:
     )
 
 
+def accept_readmitted(update_id: str, event_id: int, name: str = "up", *args: Any) -> dict[str, Any]:
+    """Accepts an update that a reset brought into the history as an admitted event, for which no message is sent."""
+    request = {"meta": {"update_id": update_id, "identity": "asker"}, "input": {"name": name, "args": payloads(*args)}}
+    return message(
+        update_id,
+        "accept",
+        body(
+            "Acceptance",
+            accepted_request_message_id=f"{update_id}/request",
+            accepted_request_sequencing_event_id=str(event_id),
+            accepted_request=request,
+        ),
+    )
+
+
 def reject(task: Any, update_id: str, why: str = "not valid") -> dict[str, Any]:
     asked = _request(task, update_id)
     return message(

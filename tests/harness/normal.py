@@ -83,6 +83,8 @@ class Normaliser:
             if key == "pending_children":
                 # Listed by the real server in the order of a hash table.
                 each = sorted(each, key=lambda child: int(child["initiated_id"]))
+            if key == "pending_activities" and isinstance(each, list):
+                each = sorted(each, key=lambda pending: pending["activity_id"])
             if key in ("core_used_flags", "lang_used_flags"):
                 each = sorted(each)
             if key in _MAPS and isinstance(each, dict):
