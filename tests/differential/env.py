@@ -88,6 +88,10 @@ class Env:
             record["details"] = self._normal.value(error.details)
         self.records.append(record)
 
+    def text(self, text: str) -> str:
+        """A text without this run's nonce and generated ids."""
+        return self._normal.text(text)
+
     def note(self, label: str, value: Any) -> None:
         """A value that the scenario worked out: something an SDK returned, an order, a bound that held."""
         self.records.append({"note": label, "value": self._normal.value(json.loads(json.dumps(value)))})
