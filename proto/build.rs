@@ -25,9 +25,10 @@ const TEMPORAL: [&str; 4] = [
     "temporal/api/sdk/v1/workflow_metadata.proto",
 ];
 
-const OURS: [&str; 4] = [
+const OURS: &[&str] = &[
     "stanchion/command/v1/command.proto",
     "stanchion/row/v1/row.proto",
+    "stanchion/row/v1/standalone.proto",
     "stanchion/node/v1/node.proto",
     "stanchion/admin/v1/admin.proto",
 ];
@@ -51,7 +52,7 @@ fn main() -> Result<(), Failure> {
     resolver.add(GoogleFileResolver::new());
     let mut compiler = Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(false);
-    for file in TEMPORAL.iter().chain(&OURS) {
+    for file in TEMPORAL.iter().chain(OURS) {
         compiler.open_file(file)?;
     }
     let mut set = compiler.file_descriptor_set();

@@ -1,16 +1,17 @@
 //! The one entry: a command in, a reply and effects out.
 
-use stanchion_proto::command::Command;
 use stanchion_proto::command::command::Kind;
+use stanchion_proto::command::{ActivityRef, Command};
 use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
+use crate::activity::STANDALONE;
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{activities, close, completion, delete, signals, start, timers, workflow_task};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{Features, Position, RunKey, ShardTime, Slot};
-use crate::{inbox, meta, outbox};
+use crate::{inbox, meta, outbox, standalone};
 
 /// Applies one command. Equal state, command, position and features give equal state, reply and effects, on every replica.
 pub fn apply<S: ShardState>(
@@ -54,7 +55,12 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::CompleteWorkflowTask(c) => completion::complete(tx, c),
         Kind::FailWorkflowTask(c) => workflow_task::fail(tx, c),
         Kind::TimeoutWorkflowTask(c) => workflow_task::timeout(tx, c),
+        Kind::StartActivityTask(c) if c.scheduled_event_id == STANDALONE => standalone::start_attempt(tx, c),
         Kind::StartActivityTask(c) => activities::start(tx, c),
+        Kind::CompleteActivityTask(c) if stands_alone(c.activity.as_ref()) => standalone::complete(tx, c),
+        Kind::FailActivityTask(c) if stands_alone(c.activity.as_ref()) => standalone::fail(tx, c),
+        Kind::CancelActivityTask(c) if stands_alone(c.activity.as_ref()) => standalone::cancel(tx, c),
+        Kind::HeartbeatActivityTask(c) if stands_alone(c.activity.as_ref()) => standalone::heartbeat(tx, c),
         Kind::CompleteActivityTask(c) => {
             tx.reserve(c.reservation.as_ref());
             activities::complete(tx, c)
@@ -82,9 +88,19 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
             inbox::deliver(tx, c)
         }
         Kind::AckOutbox(c) => outbox::acknowledge(tx, c),
+        Kind::ControlActivities(c) => activities::control(tx, c),
+        Kind::StartStandaloneActivity(c) => standalone::start(tx, c),
+        Kind::CancelStandaloneActivity(c) => standalone::request_cancel(tx, c),
+        Kind::TerminateStandaloneActivity(c) => standalone::terminate(tx, c),
+        Kind::DeleteStandaloneActivity(c) => standalone::delete(tx, c),
+        Kind::ControlStandaloneActivity(c) => standalone::control(tx, c),
         // Answered by the state machine, which knows its own hash.
         Kind::CheckHash(_) => Ok(Reply::Done),
     }
+}
+
+fn stands_alone(activity: Option<&ActivityRef>) -> bool {
+    activity.is_some_and(|activity| activity.standalone)
 }
 
 /// One row of the timer queue is due. A row that is gone, not due by the shard's clock, or about something that moved on does nothing.
@@ -103,6 +119,9 @@ fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
         return Ok(delete::purge(tx, &name, slot, key)?);
     }
     tx.delete(slot, Table::TimerQueue, key.to_vec());
+    if standalone::is_timer(row.kind()) {
+        return standalone::fire(tx, &row);
+    }
     let Some(mut run) = tx.load(&name)? else { return Ok(()) };
     if !run.is_open() {
         tx.release(run);

@@ -28,6 +28,15 @@ impl IdSource {
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         hyphenated(&bytes)
     }
+
+    /// A number of at least 0 and less than `bound`; 0 where the bound allows no other.
+    pub fn below(&mut self, bound: i64) -> i64 {
+        let hash = blake3::keyed_hash(&self.seed, &self.made.to_be_bytes());
+        self.made += 1;
+        let mut bytes = [0_u8; 8];
+        bytes.copy_from_slice(&hash.as_bytes()[..8]);
+        if bound <= 0 { 0 } else { i64::from_be_bytes(bytes).rem_euclid(bound) }
+    }
 }
 
 fn hyphenated(bytes: &[u8; 16]) -> String {

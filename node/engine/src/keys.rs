@@ -25,6 +25,31 @@ pub fn current(namespace_id: &str, workflow_id: &str) -> Vec<u8> {
     key
 }
 
+/// Which part of a standalone activity a row of [`crate::Table::StandaloneActivity`] holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum StandalonePart {
+    State = 0,
+    Detail = 1,
+    Outcome = 2,
+}
+
+/// Key of the row that the policies of standalone activities look at. A run's key has three names, so neither begins another.
+pub fn standalone_current(namespace_id: &str, activity_id: &str) -> Vec<u8> {
+    let mut key = vec![0];
+    push_name(&mut key, namespace_id);
+    push_name(&mut key, activity_id);
+    key
+}
+
+/// Key of a part of a standalone activity's run.
+pub fn standalone_part(run: &RunKey, part: StandalonePart) -> Vec<u8> {
+    let mut key = vec![1];
+    key.extend_from_slice(&run_with(run, 1));
+    key.push(part as u8);
+    key
+}
+
 /// What all rows of a run begin with.
 pub fn run(run: &RunKey) -> Vec<u8> {
     run_with(run, 0)

@@ -11,6 +11,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod activity;
 pub mod apply;
 pub mod cache;
 pub mod cron;
@@ -32,6 +33,7 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod slot;
+pub mod standalone;
 pub mod state;
 pub mod time;
 pub mod timer_queue;

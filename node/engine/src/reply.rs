@@ -1,6 +1,7 @@
 //! What `apply` answers. A rejection is a reply: it is decided by state, so every replica decides it alike.
 
 use stanchion_proto::command::WorkflowTaskToken;
+use stanchion_proto::temporal::activity::v1::ActivityOptions;
 use stanchion_proto::temporal::common::v1::{Link, WorkflowType};
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
@@ -46,6 +47,10 @@ pub enum Reply {
     Heartbeat { cancel_requested: bool, paused: bool, reset: bool },
     /// DeliverOutbox: for each pair of slots that it named, the last message that is applied.
     Delivered { marks: Vec<OutboxKey> },
+    /// ControlActivities, ControlStandaloneActivity: the options that are in force now.
+    ActivityOptions(Box<ActivityOptions>),
+    /// StartStandaloneActivity. Not started: an existing run is the answer.
+    ActivityExecution { run_id: String, started: bool },
     /// Meta group: the namespace id that was made.
     NamespaceRegistered { namespace_id: String },
     /// Refused. Nothing changed, with one exception: a completion with a bad command fails its workflow task, and the worker is told
@@ -106,6 +111,7 @@ pub enum Detail {
     WorkflowExecutionAlreadyStarted { start_request_id: String, run_id: String, first_execution_run_id: String },
     NamespaceNotFound { namespace: String },
     NamespaceAlreadyExists,
+    ActivityExecutionAlreadyStarted { start_request_id: String, run_id: String },
     QueryFailed,
     WorkflowNotReady,
     ResourceExhausted { cause: i32, scope: i32 },

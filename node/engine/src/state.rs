@@ -52,6 +52,8 @@ pub enum Table {
     Child = 13,
     /// (run, initiated event id) to a signal or cancel request to another run that is not answered.
     External = 14,
+    /// (namespace id, activity id) to the current run, and each run's parts.
+    StandaloneActivity = 17,
     /// What a slot has applied of each other slot's messages.
     Inbox = 18,
 }

@@ -6,18 +6,16 @@ use stanchion_proto::temporal::common::v1::ActivityType;
 use stanchion_proto::temporal::enums::v1::PendingActivityState;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::PendingActivityInfo;
+use stanchion_proto::temporal::workflow::v1::pending_activity_info::PauseInfo;
+use stanchion_proto::temporal::workflow::v1::pending_activity_info::pause_info::{Manual, PausedBy};
 
 use crate::time::{duration, timestamp, timestamp_if_set};
 use crate::types::ShardTime;
 
 /// `now` decides between an attempt that waits for its back-off and one that is on offer.
 pub fn pending_activity(row: &ActivityRow, now: ShardTime) -> PendingActivityInfo {
-    let state = match (row.started_at != 0, row.cancel_requested_event_id != 0) {
-        (_, true) => PendingActivityState::CancelRequested,
-        (true, false) => PendingActivityState::Started,
-        (false, false) => PendingActivityState::Scheduled,
-    };
-    let backs_off = row.started_at == 0 && ShardTime(row.attempt_scheduled_at) > now;
+    let state = state_of(row, row.cancel_requested_event_id != 0);
+    let backs_off = is_ahead(row, now);
     let expires_at = if row.schedule_to_close_timeout > 0 {
         ShardTime(row.scheduled_at).plus(row.schedule_to_close_timeout).0
     } else {
@@ -55,6 +53,30 @@ pub fn pending_activity(row: &ActivityRow, now: ShardTime) -> PendingActivityInf
             priority: row.priority.clone(),
             ..Default::default()
         }),
+        paused: row.pause.is_some(),
+        pause_info: row.pause.as_ref().map(|pause| PauseInfo {
+            pause_time: Some(timestamp(ShardTime(pause.paused_at))),
+            paused_by: Some(PausedBy::Manual(Manual {
+                identity: pause.identity.clone(),
+                reason: pause.reason.clone(),
+            })),
+        }),
         ..Default::default()
     }
+}
+
+/// What an open activity does at the moment.
+pub(super) fn state_of(row: &ActivityRow, cancel_requested: bool) -> PendingActivityState {
+    match (cancel_requested, row.pause.is_some(), row.started_at != 0) {
+        (true, _, _) => PendingActivityState::CancelRequested,
+        (false, true, true) => PendingActivityState::PauseRequested,
+        (false, true, false) => PendingActivityState::Paused,
+        (false, false, true) => PendingActivityState::Started,
+        (false, false, false) => PendingActivityState::Scheduled,
+    }
+}
+
+/// The attempt waits for its time.
+pub(super) fn is_ahead(row: &ActivityRow, now: ShardTime) -> bool {
+    row.started_at == 0 && row.pause.is_none() && ShardTime(row.attempt_scheduled_at) > now
 }

@@ -15,12 +15,12 @@
 
 pub mod answers;
 pub mod attempt;
-mod deadlines;
-mod failures;
+mod control;
 mod timeouts;
 
 pub use answers::{cancel, complete, fail, heartbeat};
 pub use attempt::start;
+pub use control::control;
 pub use timeouts::{fire_retry, fire_timeout};
 
 use stanchion_proto::row::ActivityRow;
@@ -38,15 +38,13 @@ use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 
 use super::completion::{CommandFailure, Completion};
 use super::{Extra, Run};
-use crate::effects::{Offer, TaskKind, TaskRef, TaskStart};
-use crate::pending;
+use crate::activity::{Place, Worker, deadlines, is_waiting};
+use crate::effects::TaskStart;
 use crate::state::StateResult;
 use crate::time::duration;
 use crate::transaction::Transaction;
 use crate::types::{EventId, ShardTime};
 use crate::validate;
-
-use attempt::Worker;
 
 /// ScheduleActivityTask. Where it goes is decided by [`dispatch`], when all commands are applied.
 pub fn schedule(
@@ -116,7 +114,7 @@ pub fn schedule(
         user_metadata,
         ..Default::default()
     };
-    deadlines::scheduled(tx, run, id, &row);
+    deadlines::scheduled(tx, &run.place(id), &row);
     run.activities.insert(id, row);
     completion.scheduled_activities.push((id, attributes.request_eager_execution));
     Ok(())
@@ -217,9 +215,10 @@ pub fn run_closed(tx: &mut Transaction<'_>, run: &mut Run) {
     let ids: Vec<i64> = run.activities.keys().copied().collect();
     for id in ids {
         let Some(row) = run.activities.get(&id) else { continue };
-        deadlines::clear(tx, run, id, row);
+        let place = run.place(id);
+        deadlines::clear(tx, &place, row);
         if is_waiting(row) {
-            pending::remove(tx, run.slot, TaskKind::Activity, &task_ref(run, id, row), true);
+            place.withdraw(tx, row);
         }
     }
 }
@@ -229,37 +228,27 @@ fn by_activity_id(run: &Run, activity_id: &str) -> Option<i64> {
     run.activities.iter().find(|(_, row)| row.activity_id == activity_id).map(|(id, _)| *id)
 }
 
-/// On offer: neither with a worker nor waiting for its back-off.
-fn is_waiting(row: &ActivityRow) -> bool {
-    row.started_at == 0 && !row.backing_off
-}
-
-fn task_ref(run: &Run, id: i64, row: &ActivityRow) -> TaskRef {
-    TaskRef { run: run.key.clone(), scheduled_event_id: EventId(id), attempt: row.attempt, stamp: row.stamp }
-}
-
 /// Puts the attempt on offer.
 fn offer(tx: &mut Transaction<'_>, run: &Run, id: i64) {
-    let Some(row) = run.activities.get(&id) else { return };
-    let offer = Offer {
-        slot: run.slot,
-        kind: TaskKind::Activity,
-        task_queue: row.task_queue.clone(),
-        sticky: false,
-        normal_task_queue: String::new(),
-        task: task_ref(run, id, row),
-        scheduled_at: ShardTime(row.attempt_scheduled_at),
-        priority: row.priority.as_ref().map_or(0, |p| p.priority_key),
-    };
-    pending::offer(tx, offer, None);
+    if let Some(row) = run.activities.get(&id) {
+        run.place(id).offer(tx, row);
+    }
+}
+
+impl Run {
+    /// Where its activity with this scheduled event lives.
+    pub(super) fn place(&self, id: i64) -> Place<'_> {
+        Place { slot: self.slot, key: &self.key, id }
+    }
 }
 
 /// Takes the activity out of the run with all that is on offer or due of it. `dispatched`: it may be on offer.
 fn take(tx: &mut Transaction<'_>, run: &mut Run, id: i64, dispatched: bool) -> Option<ActivityRow> {
     let row = run.activities.remove(&id)?;
-    deadlines::clear(tx, run, id, &row);
+    let place = run.place(id);
+    deadlines::clear(tx, &place, &row);
     if dispatched && is_waiting(&row) {
-        pending::remove(tx, run.slot, TaskKind::Activity, &task_ref(run, id, &row), true);
+        place.withdraw(tx, &row);
     }
     Some(row)
 }

@@ -104,16 +104,17 @@ fn named(field: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-struct Timeouts {
-    schedule_to_close: i64,
-    schedule_to_start: i64,
-    start_to_close: i64,
-    heartbeat: i64,
+/// An activity's time-outs in nanoseconds; 0 is none.
+pub struct Timeouts {
+    pub schedule_to_close: i64,
+    pub schedule_to_start: i64,
+    pub start_to_close: i64,
+    pub heartbeat: i64,
 }
 
 impl Timeouts {
     /// Fills in what is missing; none if neither of the two closing time-outs was given.
-    fn filled_in(mut self, run_timeout: i64) -> Option<Self> {
+    pub fn filled_in(mut self, run_timeout: i64) -> Option<Self> {
         if self.schedule_to_close > 0 {
             self.schedule_to_close = capped(self.schedule_to_close, run_timeout);
             self.schedule_to_start = at_most(self.schedule_to_start, self.schedule_to_close);

@@ -152,6 +152,7 @@ pub fn named(task: &ActivityTask) -> ActivityRef {
         attempt: token.attempt,
         stamp: token.stamp,
         activity_id: token.activity_id,
+        standalone: token.scheduled_event_id == 0,
     }
 }
 

@@ -10,7 +10,7 @@ use super::reader::CommittedView;
 use super::rows::KeyRange;
 
 /// In the order of their numbers, which is the order of keys.
-const TABLES: [Table; 11] = [
+const TABLES: &[Table] = &[
     Table::Current,
     Table::Run,
     Table::Activity,
@@ -22,6 +22,10 @@ const TABLES: [Table; 11] = [
     Table::Index,
     Table::Dedup,
     Table::Meta,
+    Table::Child,
+    Table::External,
+    Table::StandaloneActivity,
+    Table::Inbox,
 ];
 
 impl CommittedView<'_> {
@@ -30,7 +34,7 @@ impl CommittedView<'_> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.clock().0.to_be_bytes());
         for (slot, generation) in self.slots().slots() {
-            for table in TABLES {
+            for &table in TABLES {
                 let range = KeyRange::new(slot, generation, table, &[], &[]);
                 self.for_each(&range, |key, value| {
                     let key = &key[PREFIX_BYTES..];

@@ -29,7 +29,8 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Meta
         | Table::Child
         | Table::External
-        | Table::Inbox => STATE,
+        | Table::Inbox
+        | Table::StandaloneActivity => STATE,
     }
 }
 

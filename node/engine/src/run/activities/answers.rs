@@ -14,13 +14,13 @@ use stanchion_proto::temporal::history::v1::{
     ActivityTaskCanceledEventAttributes, ActivityTaskCompletedEventAttributes, ActivityTaskFailedEventAttributes,
 };
 
-use super::{by_activity_id, deadlines, failures, offer, receive_started, take};
+use super::{by_activity_id, receive_started, take};
+use crate::activity::{self, failures};
 use crate::lookup;
 use crate::reply::{Rejection, Reply};
-use crate::retry::{self, Next};
+use crate::retry::Next;
 use crate::run::{Run, workflow_task};
 use crate::transaction::{Outcome, Transaction};
-use crate::types::ShardTime;
 use crate::validate::fields::payloads_bytes;
 
 /// CompleteActivityTask.
@@ -134,7 +134,6 @@ pub fn heartbeat(tx: &mut Transaction<'_>, command: &HeartbeatActivityTask) -> O
         return Err(Rejection::invalid("HeartbeatActivityTask carries no request.").into());
     };
     let (mut run, id) = find(tx, command.activity.as_ref(), false)?;
-    let told = |cancel_requested| Reply::Heartbeat { cancel_requested, paused: false, reset: false };
     if payloads_bytes(request.details.as_ref()) > tx.bounds.payload_bytes_max {
         close_failed(
             tx,
@@ -147,16 +146,20 @@ pub fn heartbeat(tx: &mut Transaction<'_>, command: &HeartbeatActivityTask) -> O
         workflow_task::schedule_if_none(tx, &mut run);
         tx.finish(run)?;
         // The attempt is over; this is how its worker hears of it.
-        return Ok(told(true));
+        return Ok(Reply::Heartbeat { cancel_requested: true, paused: false, reset: false });
     }
     let now = tx.now.0;
-    let requested = run.activities.get_mut(&id).is_some_and(|row| {
+    let told = run.activities.get_mut(&id).map_or(Reply::Stale, |row| {
         row.last_heartbeat_at = now;
         row.heartbeat_details.clone_from(&request.details);
-        row.cancel_requested_event_id != 0
+        Reply::Heartbeat {
+            cancel_requested: row.cancel_requested_event_id != 0,
+            paused: row.pause.is_some(),
+            reset: row.reset_requested,
+        }
     });
     tx.finish(run)?;
-    Ok(told(requested))
+    Ok(told)
 }
 
 /// The open run and the activity that the worker means. `unstarted`: by id, an activity that no worker has is meant too.
@@ -204,35 +207,15 @@ pub(super) fn next_attempt(tx: &Transaction<'_>, run: &Run, id: i64, failure: Op
     if row.cancel_requested_event_id != 0 {
         return Next::Stop(RetryState::CancelRequested);
     }
-    let Some(policy) = &row.retry_policy else { return Next::Stop(RetryState::RetryPolicyNotSet) };
-    retry::next(policy, row.attempt, failure, tx.now, deadlines::schedule_to_close(row))
+    activity::next_attempt(row, failure, tx.now)
 }
 
 /// The attempt is over; the next one waits for its back-off, then for a worker.
 pub(super) fn retry_after(tx: &mut Transaction<'_>, run: &mut Run, id: i64, delay: i64, failure: Option<Failure>) {
     let stamp = run.next_stamp();
     let Some(mut row) = run.activities.remove(&id) else { return };
-    deadlines::clear_attempt(tx, run, id, &row);
-    row.attempt += 1;
-    row.stamp = stamp;
-    row.last_failure = failure.map(failures::kept);
-    row.last_attempt_completed_at = tx.now.0;
-    row.attempt_scheduled_at = tx.now.plus(delay).0;
-    row.backing_off = delay > 0;
-    row.started_at = 0;
-    row.started_request_id.clear();
-    row.last_heartbeat_at = 0;
-    row.heartbeat_timer_at = 0;
-    let waits = ShardTime(row.attempt_scheduled_at) > tx.now;
-    if waits {
-        deadlines::backing_off(tx, run, id, &row);
-    } else {
-        deadlines::offered(tx, run, id, &row);
-    }
+    activity::retry_after(tx, &run.place(id), &mut row, stamp, delay, failure);
     run.activities.insert(id, row);
-    if !waits {
-        offer(tx, run, id);
-    }
 }
 
 /// The activity has failed for good.

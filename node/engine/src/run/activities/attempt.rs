@@ -11,21 +11,14 @@ use stanchion_proto::temporal::history::v1::ActivityTaskScheduledEventAttributes
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
-use super::{deadlines, is_waiting, task_ref};
-use crate::effects::TaskKind;
+use crate::activity::{self, Worker, is_waiting};
 use crate::reply::Reply;
 use crate::run::Run;
 use crate::state::{StateFault, StateResult, Table};
-use crate::time::{duration, timestamp};
+use crate::time::timestamp;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{EventId, RunKey, ShardTime};
-use crate::{keys, pending, read};
-
-/// Who gets the attempt.
-pub(super) struct Worker<'a> {
-    pub identity: &'a str,
-    pub request_id: &'a str,
-}
+use crate::{keys, read};
 
 /// StartActivityTask.
 pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<Reply> {
@@ -59,9 +52,8 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<R
         return Ok(Reply::Stale);
     }
     let event = scheduled_event(tx, &run, id)?;
-    let row = run.activities.get(&id).map(|row| task_ref(&run, id, row));
-    if let Some(task) = row {
-        pending::remove(tx, run.slot, TaskKind::Activity, &task, true);
+    if let Some(row) = run.activities.get(&id) {
+        run.place(id).withdraw(tx, row);
     }
     let worker = Worker { identity: &poller.identity, request_id: &poller.request_id };
     let Some(task) = begin(tx, &mut run, id, &worker, event) else { return Ok(Reply::Stale) };
@@ -78,12 +70,7 @@ pub(super) fn begin(
     event: ActivityTaskScheduledEventAttributes,
 ) -> Option<PollActivityTaskQueueResponse> {
     let mut row = run.activities.remove(&id)?;
-    deadlines::clear_attempt(tx, run, id, &row);
-    row.started_at = tx.now.0;
-    worker.identity.clone_into(&mut row.worker_identity);
-    worker.request_id.clone_into(&mut row.started_request_id);
-    row.last_heartbeat_at = 0;
-    deadlines::started(tx, run, id, &mut row);
+    activity::begin(tx, &run.place(id), &mut row, worker);
     let task = task_of(tx, run, id, &row, event);
     run.activities.insert(id, row);
     Some(task)
@@ -146,9 +133,10 @@ fn task_of(
         current_attempt_scheduled_time: Some(timestamp(ShardTime(row.attempt_scheduled_at))),
         started_time: Some(timestamp(ShardTime(row.started_at))),
         attempt: row.attempt,
-        schedule_to_close_timeout: Some(duration(row.schedule_to_close_timeout)),
-        start_to_close_timeout: Some(duration(row.start_to_close_timeout)),
-        heartbeat_timeout: Some(duration(row.heartbeat_timeout)),
+        // As the workflow scheduled it, whatever was changed since: so the real server.
+        schedule_to_close_timeout: event.schedule_to_close_timeout,
+        start_to_close_timeout: event.start_to_close_timeout,
+        heartbeat_timeout: event.heartbeat_timeout,
         retry_policy: row.retry_policy.clone(),
         priority: row.priority.clone(),
         ..Default::default()

@@ -10,7 +10,8 @@ use stanchion_proto::temporal::history::v1::ActivityTaskTimedOutEventAttributes;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
 use super::answers::{next_attempt, retry_after};
-use super::{deadlines, failures, offer, receive_started, take};
+use super::{offer, receive_started, take};
+use crate::activity::{deadlines, failures};
 use crate::retry::Next;
 use crate::run::{Run, workflow_task};
 use crate::state::StateResult;
@@ -29,15 +30,15 @@ pub fn fire_timeout(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerQueueRow
         // A heartbeat has come since the row was set.
         if let Some(activity) = run.activities.remove(&id) {
             let mut activity = activity;
-            deadlines::beating(tx, run, id, &mut activity);
+            deadlines::beating(tx, &run.place(id), &mut activity);
             run.activities.insert(id, activity);
         }
         return Ok(true);
     }
-    if !is_due(activity, kind, tx.now) {
+    if !deadlines::is_due(activity, kind, tx.now) {
         return Ok(false);
     }
-    let kind = named(activity, kind);
+    let kind = deadlines::named(activity, kind);
     let failure = failures::timeout(kind);
     let next = match kind {
         TimeoutType::StartToClose | TimeoutType::Heartbeat => next_attempt(tx, run, id, Some(&failure)),
@@ -70,30 +71,10 @@ pub fn fire_retry(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerQueueRow) 
         activity.backing_off = false;
     }
     if let Some(activity) = run.activities.get(&id) {
-        deadlines::offered(tx, run, id, activity);
+        deadlines::offered(tx, &run.place(id), activity);
     }
     offer(tx, run, id);
     Ok(true)
-}
-
-/// By the shard's clock, whatever the leader's said.
-fn is_due(activity: &ActivityRow, kind: TimeoutType, now: ShardTime) -> bool {
-    let at = match kind {
-        TimeoutType::Unspecified => None,
-        TimeoutType::StartToClose => deadlines::start_to_close(activity),
-        TimeoutType::ScheduleToStart => deadlines::schedule_to_start(activity),
-        TimeoutType::ScheduleToClose => deadlines::schedule_to_close(activity),
-        TimeoutType::Heartbeat => deadlines::heartbeat(activity),
-    };
-    at.is_some_and(|at| at <= now)
-}
-
-/// Where schedule-to-start falls together with schedule-to-close, only the latter has a row, and the former is what is recorded.
-fn named(activity: &ActivityRow, kind: TimeoutType) -> TimeoutType {
-    let together = kind == TimeoutType::ScheduleToClose
-        && deadlines::schedule_to_start(activity)
-            .is_some_and(|start| deadlines::schedule_to_close(activity).is_some_and(|close| start <= close));
-    if together { TimeoutType::ScheduleToStart } else { kind }
 }
 
 fn close_timed_out(tx: &mut Transaction<'_>, run: &mut Run, id: i64, mut failure: Failure, state: RetryState) {

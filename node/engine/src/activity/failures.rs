@@ -13,7 +13,7 @@ const CUT_BYTES: usize = 2 * 1024;
 const CAUSES_MAX: u32 = 20;
 
 /// An attempt or the activity ran out of time.
-pub(super) fn timeout(kind: TimeoutType) -> Failure {
+pub(crate) fn timeout(kind: TimeoutType) -> Failure {
     let name = match kind {
         TimeoutType::Unspecified => "Unspecified",
         TimeoutType::StartToClose => "StartToClose",
@@ -25,7 +25,7 @@ pub(super) fn timeout(kind: TimeoutType) -> Failure {
 }
 
 /// There is no room for another attempt before schedule-to-close.
-pub(super) fn no_time_left() -> Failure {
+pub(crate) fn no_time_left() -> Failure {
     timeout_saying(
         TimeoutType::ScheduleToClose,
         "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying".into(),
@@ -43,17 +43,17 @@ fn timeout_saying(kind: TimeoutType, message: String) -> Failure {
 }
 
 /// Something that the worker sent is over its limit: the same attempt again would only send it again.
-pub(super) fn oversized(what: &str) -> Failure {
+pub(crate) fn oversized(what: &str) -> Failure {
     Failure { message: what.to_owned(), failure_info: Some(server(true)), ..Default::default() }
 }
 
 /// The failure in the place of one that is itself over the limit.
-pub(super) fn oversized_failure(failure: &Failure) -> Failure {
+pub(crate) fn oversized_failure(failure: &Failure) -> Failure {
     Failure { cause: Some(Box::new(cut(failure, CUT_BYTES, CAUSES_MAX))), ..oversized("Failure exceeds size limit.") }
 }
 
 /// What is kept of a failure while the next attempt waits and runs.
-pub(super) fn kept(failure: Failure) -> Failure {
+pub(crate) fn kept(failure: Failure) -> Failure {
     if failure.encoded_len() <= KEPT_BYTES_MAX {
         return failure;
     }
