@@ -93,6 +93,26 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         "RecordActivityTaskHeartbeatById" => {
             serve_local::<api::RecordActivityTaskHeartbeatByIdRequest>(node, body, deadline).await
         }
+        "PauseActivity" => serve_local::<api::PauseActivityRequest>(node, body, deadline).await,
+        "UnpauseActivity" => serve_local::<api::UnpauseActivityRequest>(node, body, deadline).await,
+        "ResetActivity" => serve_local::<api::ResetActivityRequest>(node, body, deadline).await,
+        "UpdateActivityOptions" => serve_local::<api::UpdateActivityOptionsRequest>(node, body, deadline).await,
+        "PauseActivityExecution" => serve_local::<api::PauseActivityExecutionRequest>(node, body, deadline).await,
+        "UnpauseActivityExecution" => serve_local::<api::UnpauseActivityExecutionRequest>(node, body, deadline).await,
+        "ResetActivityExecution" => serve_local::<api::ResetActivityExecutionRequest>(node, body, deadline).await,
+        "UpdateActivityExecutionOptions" => {
+            serve_local::<api::UpdateActivityExecutionOptionsRequest>(node, body, deadline).await
+        }
+        "StartActivityExecution" => serve_local::<api::StartActivityExecutionRequest>(node, body, deadline).await,
+        "DescribeActivityExecution" => serve_local::<api::DescribeActivityExecutionRequest>(node, body, deadline).await,
+        "PollActivityExecution" => serve_local::<api::PollActivityExecutionRequest>(node, body, deadline).await,
+        "RequestCancelActivityExecution" => {
+            serve_local::<api::RequestCancelActivityExecutionRequest>(node, body, deadline).await
+        }
+        "TerminateActivityExecution" => {
+            serve_local::<api::TerminateActivityExecutionRequest>(node, body, deadline).await
+        }
+        "DeleteActivityExecution" => serve_local::<api::DeleteActivityExecutionRequest>(node, body, deadline).await,
         other => Err(CallError::Status(crate::status::unserved(other))),
     }
 }

@@ -10,8 +10,8 @@ use stanchion_engine::reply::{Code as RejectionCode, Detail};
 use stanchion_proto::node::{CallReply, NotHere, call_reply::Outcome};
 use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
 use stanchion_proto::temporal::errordetails::v1::{
-    NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure, NotFoundFailure, QueryFailedFailure,
-    ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
+    ActivityExecutionAlreadyStartedFailure, NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure, NotFoundFailure,
+    QueryFailedFailure, ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
 use stanchion_proto::temporal::failure::v1::Failure;
 use tonic::{Code, Status};
@@ -88,6 +88,9 @@ fn any_of(detail: Detail) -> Option<prost_types::Any> {
         }
         Detail::NamespaceNotFound { namespace } => any(&NamespaceNotFoundFailure { namespace }),
         Detail::NamespaceAlreadyExists => any(&NamespaceAlreadyExistsFailure {}),
+        Detail::ActivityExecutionAlreadyStarted { start_request_id, run_id } => {
+            any(&ActivityExecutionAlreadyStartedFailure { start_request_id, run_id })
+        }
         Detail::QueryFailed => any(&QueryFailedFailure { failure: None }),
         Detail::WorkflowNotReady => any(&WorkflowNotReadyFailure {}),
         Detail::ResourceExhausted { cause, scope } => any(&ResourceExhaustedFailure { cause, scope }),

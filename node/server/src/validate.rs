@@ -15,7 +15,8 @@ use stanchion_proto::temporal::common::v1::{
 use stanchion_proto::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartActivityExecutionRequest,
+    StartWorkflowExecutionRequest,
 };
 
 use crate::shell::clock;
@@ -23,6 +24,9 @@ use crate::shell::clock;
 pub type Checked = Result<(), Rejection>;
 
 const LINKS_MAX: usize = 10;
+/// A payload that tells people in a line what something is, and one that tells more.
+const SUMMARY_BYTES_MAX: usize = 400;
+const DETAILS_BYTES_MAX: usize = 20_000;
 const RESERVED_PREFIX: &str = "/_sys/";
 
 fn refuse(message: impl Into<String>) -> Checked {
@@ -274,6 +278,67 @@ pub fn signal_with_start(request: &SignalWithStartWorkflowExecutionRequest, limi
     blob(request.signal_input.as_ref(), limits)?;
     blob(request.input.as_ref(), limits)?;
     memo(request.memo.as_ref(), limits)
+}
+
+/// A standalone activity's start. The time-outs' own rules and words are those of an activity that a workflow schedules.
+pub fn start_activity(request: &StartActivityExecutionRequest, limits: &Limits) -> Checked {
+    let within = |what: &str, text: &str| {
+        let limit = limits.id_bytes_max;
+        if text.len() as u64 > limit {
+            return refuse(format!("{what} exceeds length limit. Length={} Limit={limit}", text.len()));
+        }
+        Ok(())
+    };
+    let named = |what: &str, text: &str| {
+        if text.is_empty() { refuse(format!("{what} is not set")) } else { within(what, text) }
+    };
+    let kind = request.activity_type.as_ref().map_or("", |kind| kind.name.as_str());
+    named("activityId", &request.activity_id)?;
+    named("activityType", kind)?;
+    task_queue(request.task_queue.as_ref(), limits)?;
+    retry_policy(request.retry_policy.as_ref())?;
+    let timeouts = [
+        ("ScheduleToCloseTimeout", &request.schedule_to_close_timeout),
+        ("ScheduleToStartTimeout", &request.schedule_to_start_timeout),
+        ("StartToCloseTimeout", &request.start_to_close_timeout),
+        ("HeartbeatTimeout", &request.heartbeat_timeout),
+        ("StartDelay", &request.start_delay),
+    ];
+    if let Some((name, _)) = timeouts.iter().find(|(_, value)| negative(value.as_ref())) {
+        return refuse(format!("invalid {name}: negative duration"));
+    }
+    if request.priority.as_ref().is_some_and(|priority| priority.priority_key < 0) {
+        return refuse("invalid priorities: priority key can't be negative");
+    }
+    if nanos(request.schedule_to_close_timeout.as_ref()) == 0 && nanos(request.start_to_close_timeout.as_ref()) == 0 {
+        return refuse(format!(
+            "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity. ActivityId={} ActivityType={kind}",
+            request.activity_id
+        ));
+    }
+    within("request ID", &request.request_id)?;
+    within("identity", &request.identity)?;
+    if request.input.as_ref().map_or(0, Message::encoded_len) as u64 > limits.payload_bytes_max {
+        return refuse("input exceeds length limit");
+    }
+    let metadata = request.user_metadata.as_ref();
+    let summary = metadata.and_then(|metadata| metadata.summary.as_ref()).map_or(0, Message::encoded_len);
+    if summary > SUMMARY_BYTES_MAX {
+        return refuse(format!("user_metadata.summary exceeds size limit. Length={summary} Limit={SUMMARY_BYTES_MAX}"));
+    }
+    let details = metadata.and_then(|metadata| metadata.details.as_ref()).map_or(0, Message::encoded_len);
+    if details > DETAILS_BYTES_MAX {
+        return refuse(format!("user_metadata.details exceeds size limit. Length={details} Limit={DETAILS_BYTES_MAX}"));
+    }
+    if !request.completion_callbacks.is_empty() {
+        return refuse("completion callbacks are not enabled for this namespace");
+    }
+    links(&request.links)?;
+    if request.on_conflict_options.as_ref().is_some_and(|options| options.attach_request_id) && request.links.is_empty()
+    {
+        return refuse("on_conflict_options: attach_request_id requires at least one completion callback or link");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

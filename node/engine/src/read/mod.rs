@@ -5,6 +5,7 @@ mod history;
 mod meta;
 mod pending;
 mod pending_activity;
+mod standalone;
 mod timers;
 mod view;
 
@@ -13,5 +14,6 @@ pub(crate) use history::event_of;
 pub use history::{HistoryPage, history, history_reverse};
 pub use meta::{MetaView, meta};
 pub use pending::{PendingRow, pending};
+pub use standalone::{StandaloneView, standalone};
 pub use timers::timers;
 pub use view::{RunView, StickyView, WorkflowTaskView, current_run_id, last_view, run_view};

@@ -214,6 +214,13 @@ struct Named<'a> {
     activity_id: &'a str,
 }
 
+impl<'a> Named<'a> {
+    /// The id that says where the activity lives: its workflow's, or its own if it stands alone.
+    fn place(&self) -> &'a str {
+        if self.workflow_id.is_empty() { self.activity_id } else { self.workflow_id }
+    }
+}
+
 trait NamesActivity {
     fn named(&self) -> Named<'_>;
 }
@@ -223,22 +230,18 @@ async fn check_named(node: &Arc<Node>, named: Named<'_>) -> Result<(), CallError
     if named.activity_id.is_empty() {
         return Err(Rejection::invalid("ActivityId is not set on request.").into());
     }
-    validate::run_id(named.run_id, "RunId is not valid UUID.")?;
-    if named.workflow_id.is_empty() {
-        // An activity without a workflow, which this release does not have.
-        return Err(Rejection::not_found(format!("activity not found for ID: {}", named.activity_id)).into());
-    }
-    Ok(())
+    Ok(validate::run_id(named.run_id, "RunId is not valid UUID.")?)
 }
 
 async fn group_of_named(node: &Arc<Node>, named: Named<'_>) -> Result<GroupId, CallError> {
     let namespace = node.meta.namespace(node, named.namespace).await?;
-    Ok(group_of_run(node, &namespace.id, named.workflow_id))
+    Ok(group_of_run(node, &namespace.id, named.place()))
 }
 
 fn activity_of_named(named: &Named<'_>) -> ActivityRef {
     ActivityRef {
-        run: Some(RunRef { workflow_id: named.workflow_id.to_owned(), run_id: named.run_id.to_owned() }),
+        run: Some(RunRef { workflow_id: named.place().to_owned(), run_id: named.run_id.to_owned() }),
+        standalone: named.workflow_id.is_empty(),
         activity_id: named.activity_id.to_owned(),
         ..Default::default()
     }

@@ -5,6 +5,7 @@
 //!
 //! Called by `node`.
 
+mod activity_control;
 mod activity_task;
 mod cluster;
 mod coverage;
@@ -16,6 +17,7 @@ mod operator;
 pub mod query;
 mod search_attributes;
 mod services;
+mod standalone_activity;
 pub mod task_queue;
 mod tokens;
 mod workflow;

@@ -83,6 +83,7 @@ pub fn activity_of(token: &ActivityTaskToken) -> ActivityRef {
         attempt: token.attempt,
         stamp: token.stamp,
         activity_id: String::new(),
+        standalone: token.scheduled_event_id == stanchion_engine::activity::STANDALONE,
     }
 }
 

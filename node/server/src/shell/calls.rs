@@ -198,6 +198,12 @@ impl LeaderTerm {
                 start.reservation = queue.and_then(|queue| take(&queue.name, TaskKind::Workflow));
                 tickets(start.reservation.as_slice())
             }
+            Some(Kind::StartStandaloneActivity(start)) => {
+                let request = start.request.as_ref().filter(|request| request.start_delay.is_none());
+                let queue = request.and_then(|request| request.task_queue.as_ref());
+                start.reservation = queue.and_then(|queue| take(&queue.name, TaskKind::Activity));
+                tickets(start.reservation.as_slice())
+            }
             Some(Kind::CompleteWorkflowTask(complete)) => {
                 let commands = complete.request.as_ref().map(|r| r.commands.as_slice()).unwrap_or_default();
                 let queues = commands.iter().filter_map(|command| match &command.attributes {

@@ -33,7 +33,13 @@ pub fn control(tx: &mut Transaction<'_>, command: &ControlActivities) -> Outcome
     };
     let named = command.run.clone().unwrap_or_default();
     let mut run = lookup::open_run(tx, &named.workflow_id, &named.run_id)?;
-    let ids = match named_by(&run, command.which.as_ref()) {
+    let named = match action {
+        Action::Options(change) if change.options.is_none() && !change.restore_original => {
+            Err(Rejection::invalid("ActivityOptions are not provided"))
+        }
+        _ => named_by(&run, command.which.as_ref()),
+    };
+    let ids = match named {
         Ok(ids) => ids,
         Err(rejection) => {
             tx.release(run);
@@ -180,10 +186,8 @@ fn change(
     let new = if change.restore_original {
         original(tx, run, id)?
     } else {
-        let Some(given) = &change.options else {
-            return Err(Rejection::invalid("ActivityOptions are not provided").into());
-        };
-        options::merged(&row, given, &change.mask, &run.place(id).rules(run.row.run_timeout))?
+        let given = change.options.clone().unwrap_or_default();
+        options::merged(&row, &given, &change.mask, &run.place(id).rules(run.row.run_timeout))?
     };
     let place = run.place(id);
     if is_waiting(&row) {

@@ -1,0 +1,252 @@
+//! Standalone activities: start, describe, wait for the outcome, cancel, terminate, delete.
+//!
+//! What their workers say arrives at `activity_task` as for every activity; pause and its like at `activity_control`.
+
+use std::sync::Arc;
+
+use prost::Message;
+use stanchion_engine::read::{self, StandaloneView};
+use stanchion_engine::reply::Reply;
+use stanchion_engine::{EventId, GroupId, Rejection, StateReader};
+use stanchion_proto::command::command::Kind;
+use stanchion_proto::command::{
+    CancelStandaloneActivity, DeleteStandaloneActivity, StartStandaloneActivity, TerminateStandaloneActivity,
+};
+use stanchion_proto::node::ActivityLongPollToken;
+use stanchion_proto::temporal::common::v1::{Link, link};
+use stanchion_proto::temporal::workflowservice::v1::*;
+
+use super::activity_control::{named, within};
+use super::search_attributes;
+use super::workflow::{command, new_request_id, unexpected};
+use crate::meta::Namespace;
+use crate::node::Node;
+use crate::routing::{GroupCall, Here, group_of_run};
+use crate::shell::CallError;
+use crate::validate;
+
+async fn group(node: &Arc<Node>, namespace: &str, activity_id: &str) -> Result<GroupId, CallError> {
+    let namespace = node.meta.namespace(node, namespace).await?;
+    Ok(group_of_run(node, &namespace.id, activity_id))
+}
+
+fn not_found(activity_id: &str) -> CallError {
+    Rejection::not_found(format!("activity not found for ID: {activity_id}")).into()
+}
+
+impl GroupCall for StartActivityExecutionRequest {
+    const METHOD: &'static str = "StartActivityExecution";
+    type Answer = StartActivityExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        let namespace = node.meta.namespace(node, &self.namespace).await?;
+        validate::start_activity(self, &node.limits)?;
+        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, &self.activity_id).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let activity_id = self.activity_id.clone();
+        let start = StartStandaloneActivity { request: Some(self), reservation: None };
+        match at.term.propose(command(&namespace, Kind::StartStandaloneActivity(start))).await? {
+            Reply::ActivityExecution { run_id, started } => {
+                let activity = link::Activity { namespace: namespace.name, activity_id, run_id: run_id.clone() };
+                let link = Link { variant: Some(link::Variant::Activity(activity)) };
+                Ok(StartActivityExecutionResponse { run_id, started, link: Some(link) })
+            }
+            reply => Err(unexpected(Self::METHOD, reply)),
+        }
+    }
+}
+
+async fn look(
+    at: &Here,
+    namespace: &Namespace,
+    activity_id: &str,
+    run_id: &str,
+) -> Result<(StandaloneView, stanchion_engine::ShardTime), CallError> {
+    let found = at
+        .term
+        .read(|reader| {
+            Ok(read::standalone(reader, &namespace.id, activity_id, run_id)?.map(|view| (view, reader.clock())))
+        })
+        .await?;
+    found.ok_or_else(|| not_found(activity_id))
+}
+
+impl GroupCall for DescribeActivityExecutionRequest {
+    const METHOD: &'static str = "DescribeActivityExecution";
+    type Answer = DescribeActivityExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        named(&self.activity_id, &self.run_id, &node.limits)?;
+        if !self.long_poll_token.is_empty() {
+            if self.run_id.is_empty() {
+                return Err(Rejection::invalid("run id is required when long poll token is provided").into());
+            }
+            read_token(self)?;
+        }
+        Ok(())
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, &self.activity_id).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let (mut view, mut now) = look(&at, &namespace, &self.activity_id, &self.run_id).await?;
+        if !self.long_poll_token.is_empty() {
+            let seen = EventId(i64::try_from(read_token(&self)?.transitions).unwrap_or(i64::MAX));
+            // A closed activity changes no more: its watcher waits for its deadline, as on the real server.
+            let next_of = |reader: &_| {
+                let view = read::standalone(reader, &namespace.id, &self.activity_id, &self.run_id)?;
+                Ok(view.map_or((EventId(i64::MAX), true), |view| (view.next_change(), false)))
+            };
+            let changed = at.term.wait_for_change(&view.key, seen, at.deadline, next_of).await?;
+            if changed.is_none() {
+                return Ok(DescribeActivityExecutionResponse::default());
+            }
+            (view, now) = look(&at, &namespace, &self.activity_id, &self.run_id).await?;
+        }
+        Ok(described(&self, view, now))
+    }
+}
+
+fn described(
+    asked: &DescribeActivityExecutionRequest,
+    view: StandaloneView,
+    now: stanchion_engine::ShardTime,
+) -> DescribeActivityExecutionResponse {
+    let mut info = view.info(now);
+    if !asked.include_heartbeat_details {
+        info.heartbeat_details = None;
+    }
+    if !asked.include_last_failure {
+        info.last_failure = None;
+    }
+    let transitions = u64::try_from(info.state_transition_count).unwrap_or(0);
+    let token = ActivityLongPollToken { run_id: view.key.run_id.clone(), transitions };
+    DescribeActivityExecutionResponse {
+        run_id: view.key.run_id,
+        info: Some(info),
+        input: asked.include_input.then_some(view.detail.input).flatten(),
+        outcome: asked.include_outcome.then_some(view.outcome).flatten(),
+        long_poll_token: token.encode_to_vec(),
+        ..Default::default()
+    }
+}
+
+fn read_token(request: &DescribeActivityExecutionRequest) -> Result<ActivityLongPollToken, Rejection> {
+    let token = ActivityLongPollToken::decode(request.long_poll_token.as_slice()).ok();
+    let is_meant = |token: &ActivityLongPollToken| token.run_id == request.run_id;
+    token.filter(is_meant).ok_or_else(|| Rejection::invalid("invalid long poll token"))
+}
+
+impl GroupCall for PollActivityExecutionRequest {
+    const METHOD: &'static str = "PollActivityExecution";
+    type Answer = PollActivityExecutionResponse;
+
+    async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+        node.meta.namespace(node, &self.namespace).await?;
+        Ok(named(&self.activity_id, &self.run_id, &node.limits)?)
+    }
+
+    async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+        group(node, &self.namespace, &self.activity_id).await
+    }
+
+    async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+        let namespace = at.namespace(&self.namespace).await?;
+        let (mut view, _) = look(&at, &namespace, &self.activity_id, &self.run_id).await?;
+        if !view.is_closed() {
+            let run_id = view.key.run_id.clone();
+            let next_of = |reader: &_| {
+                let view = read::standalone(reader, &namespace.id, &self.activity_id, &run_id)?;
+                Ok(view.map_or((EventId(0), true), |view| (EventId(0), view.is_closed())))
+            };
+            // No change but its end is waited for.
+            let seen = EventId(i64::MAX - 1);
+            if at.term.wait_for_change(&view.key, seen, at.deadline, next_of).await?.is_none() {
+                return Ok(PollActivityExecutionResponse::default());
+            }
+            (view, _) = look(&at, &namespace, &self.activity_id, &run_id).await?;
+        }
+        Ok(PollActivityExecutionResponse { run_id: view.key.run_id, outcome: view.outcome })
+    }
+}
+
+macro_rules! asked {
+    ($request:ident, $response:ident, $method:literal, $command:ident, |$this:ident, $node:ident| $more:expr) => {
+        impl GroupCall for $request {
+            const METHOD: &'static str = $method;
+            type Answer = $response;
+
+            /// Deleting twice would tell the caller that there was nothing to delete.
+            fn is_repeatable(&self) -> bool {
+                $method != "DeleteActivityExecution"
+            }
+
+            async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
+                node.meta.namespace(node, &self.namespace).await?;
+                named(&self.activity_id, &self.run_id, &node.limits)?;
+                let ($this, $node) = (self, node);
+                $more
+            }
+
+            async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
+                group(node, &self.namespace, &self.activity_id).await
+            }
+
+            async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
+                let namespace = at.namespace(&self.namespace).await?;
+                let kind = Kind::$command($command { request: Some(self) });
+                match at.term.propose(command(&namespace, kind)).await? {
+                    Reply::Done => Ok($response {}),
+                    reply => Err(unexpected(Self::METHOD, reply)),
+                }
+            }
+        }
+    };
+}
+
+asked!(
+    RequestCancelActivityExecutionRequest,
+    RequestCancelActivityExecutionResponse,
+    "RequestCancelActivityExecution",
+    CancelStandaloneActivity,
+    |this, node| requested(node, &this.identity, &mut this.request_id)
+);
+asked!(
+    TerminateActivityExecutionRequest,
+    TerminateActivityExecutionResponse,
+    "TerminateActivityExecution",
+    TerminateStandaloneActivity,
+    |this, node| requested(node, &this.identity, &mut this.request_id)
+);
+asked!(
+    DeleteActivityExecutionRequest,
+    DeleteActivityExecutionResponse,
+    "DeleteActivityExecution",
+    DeleteStandaloneActivity,
+    |_this, _node| Ok(())
+);
+
+/// Who asks, and under which id: one is made where there is none, so that repeating the call is safe.
+fn requested(node: &Node, identity: &str, request_id: &mut String) -> Result<(), CallError> {
+    within("identity", identity, &node.limits)?;
+    within("request ID", request_id, &node.limits)?;
+    if request_id.is_empty() {
+        *request_id = new_request_id();
+    }
+    Ok(())
+}
