@@ -21,6 +21,9 @@ _TIME = re.compile(r"^(\d{4})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 # A duration with a fraction that no scenario asked for: what is left of something, by a clock.
 _REMAINDER = re.compile(r"^(\d+)\.\d{4,9}s$")
 
+# A point in time of now inside a longer text, as in the workflow ids of scheduled runs.
+_TIME_WITHIN = re.compile(r"20(2[6-9]|[3-9]\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
 # A name made over-long on purpose: the letter and how many.
 _RUN_OF_ONE = re.compile(r"([A-Za-z])\1{99,}")
 
@@ -39,6 +42,7 @@ MARKERS = {
     "binary_checksum": "<checksum>",
     "server_version": "<server version>",
     "capabilities": "<capabilities>",
+    "conflict_token": "<conflict token>",
     "custom_search_attribute_aliases": "<aliases>",
 }
 
@@ -71,6 +75,7 @@ class Normaliser:
         if 'File "' in text:
             return "<stack trace>"
         text = _RUN_OF_ONE.sub(lambda match: f"{match.group(1)}*{len(match.group(0))}", text)
+        text = _TIME_WITHIN.sub("<time>", text)
         return _UUID.sub(self._uuid, text.replace(self._nonce, ""))
 
     def _object(self, value: dict[str, Any]) -> dict[str, Any]:
