@@ -118,7 +118,6 @@ async def schedule_creation_is_validated(env: Env) -> None:
     async def case(label: str, spec: object = None, **fields: object) -> None:
         await env.show(label, "CreateSchedule", **schedule_fields(env, spec, **{"schedule_id": env.name(label), **fields}))
 
-    await case("no id", schedule_id="")
     await case("id of 1001", schedule_id="x" * 1001)
     await case("no schedule", schedule={})
     await case("no request id", request_id="")
@@ -138,7 +137,6 @@ async def schedule_creation_is_validated(env: Env) -> None:
     await case("attribute of the wrong type", search_attributes={"indexed_fields": {"CustomInt": payload("a")}})
     await case("negative catch-up window", policies={"catchup_window": "-1s"})
     await case("short catch-up window", policies={"catchup_window": "1s"})
-    await case("negative remaining actions", state={"limited_actions": True, "remaining_actions": -1})
     await case("memo over the limit", memo={"fields": {"m": payload("y" * (2 * 1024 * 1024 + 10))}})
 
 
