@@ -40,6 +40,7 @@ pub mod timer_queue;
 pub mod transaction;
 pub mod types;
 pub mod validate;
+pub mod visibility;
 
 pub use apply::apply;
 pub use effects::Effects;

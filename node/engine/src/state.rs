@@ -56,6 +56,10 @@ pub enum Table {
     StandaloneActivity = 17,
     /// What a slot has applied of each other slot's messages.
     Inbox = 18,
+    /// What list and count see of a run, schedule or activity, in the order of lists.
+    VisibilityRecord = 19,
+    /// How many of those there are, by status.
+    VisibilityCount = 20,
 }
 
 /// Reads of one consistent state.

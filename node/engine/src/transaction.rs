@@ -5,6 +5,8 @@
 //!
 //! Never: a write past the staging area; an effect that the tables do not also hold.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message;
 use stanchion_proto::command::{Command, Reservation};
@@ -122,6 +124,8 @@ pub struct Transaction<'a> {
     #[allow(clippy::vec_box)]
     finished: Vec<Box<Run>>,
     outgoing: Vec<Outgoing>,
+    /// By home slot and key of [`Table::VisibilityCount`]: how many more there are.
+    visible: BTreeMap<(Slot, Vec<u8>), i64>,
 }
 
 impl<'a> Transaction<'a> {
@@ -142,6 +146,7 @@ impl<'a> Transaction<'a> {
             writes: Vec::new(),
             finished: Vec::new(),
             outgoing: Vec::new(),
+            visible: BTreeMap::new(),
         }
     }
 
@@ -234,6 +239,7 @@ impl<'a> Transaction<'a> {
         self.writes.clear();
         self.finished.clear();
         self.outgoing.clear();
+        self.visible.clear();
         self.effects = Effects::default();
     }
 
@@ -242,6 +248,9 @@ impl<'a> Transaction<'a> {
         for Outgoing { source, destination, row } in self.outgoing.drain(..) {
             let key = outbox::store(self.state, source, destination, row)?;
             self.effects.outbox.push(key);
+        }
+        for ((slot, key), more) in std::mem::take(&mut self.visible) {
+            self.count(slot, key, more)?;
         }
         for write in self.writes.drain(..) {
             match write.value {
@@ -260,6 +269,37 @@ impl<'a> Transaction<'a> {
     pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut self.committed_effects)
     }
+
+    /// `more` things are to be counted under this key. Counters of one command add up.
+    pub fn count_visible(&mut self, home: Slot, key: Vec<u8>, more: i64) {
+        *self.visible.entry((home, key)).or_default() += more;
+    }
+
+    fn count(&mut self, slot: Slot, key: Vec<u8>, more: i64) -> StateResult<()> {
+        if more == 0 {
+            return Ok(());
+        }
+        let table = Table::VisibilityCount;
+        let count = visible_count(self.state.get(slot, table, &key)?)?;
+        let Some(count) = count.checked_add_signed(more) else {
+            return Err(StateFault::Invariant(format!("a count of {count} visible things was to grow by {more}")));
+        };
+        match count {
+            0 => self.state.delete(slot, table, &key),
+            count => self.state.put(slot, table, &key, Bytes::copy_from_slice(&count.to_be_bytes())),
+        }
+        Ok(())
+    }
+}
+
+/// The value of a counter; 0 where there is none.
+pub fn visible_count(row: Option<Bytes>) -> StateResult<u64> {
+    let Some(row) = row else { return Ok(0) };
+    let count = row.first_chunk::<8>().map(|count| u64::from_be_bytes(*count));
+    count.ok_or_else(|| StateFault::Corrupt {
+        table: Table::VisibilityCount,
+        reason: format!("a counter of {} bytes", row.len()),
+    })
 }
 
 /// Decodes a row; one that does not decode stops the group.

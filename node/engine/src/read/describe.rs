@@ -1,10 +1,9 @@
 //! `DescribeWorkflowExecution`, as the real server fills it.
 
-use bytes::Bytes;
 use prost_types::Timestamp;
 use stanchion_proto::row::{RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
 use stanchion_proto::temporal::common::v1::{Payload, Priority, WorkflowExecution, WorkflowType};
-use stanchion_proto::temporal::enums::v1::{PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus};
+use stanchion_proto::temporal::enums::v1::{IndexedValueType, PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
     PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig, WorkflowExecutionExtendedInfo,
@@ -21,6 +20,7 @@ use crate::state::{StateReader, StateResult, Table};
 use crate::time::{duration, timestamp_if_set};
 use crate::transaction::decode;
 use crate::types::{EventId, RunKey, ShardTime};
+use crate::visibility::{attributes, record};
 
 /// Describes a run, where an empty run id means the newest one. `now` is only used for what is still ahead (retry times).
 pub fn describe<R: StateReader>(
@@ -65,10 +65,12 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
     let mut search_attributes = detail.search_attributes.unwrap_or_default();
-    if row.previous_started_event_id > 0 {
-        search_attributes.indexed_fields.insert("BuildIds".to_owned(), build_ids(key, &row));
-        if let Some(checksums) = binary_checksums(key, &row) {
-            search_attributes.indexed_fields.insert("BinaryChecksums".to_owned(), checksums);
+    for (name, texts) in [
+        ("BuildIds", record::build_ids(key, &row)),
+        ("BinaryChecksums", record::binary_checksums(key, &row)),
+    ] {
+        if !texts.is_empty() {
+            search_attributes.indexed_fields.insert(name.to_owned(), keyword_list(&texts));
         }
     }
     WorkflowExecutionInfo {
@@ -93,31 +95,8 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
     }
 }
 
-/// The search attribute that the real server sets itself: which builds of workers have completed tasks of the run.
-fn build_ids(key: &RunKey, row: &RunRow) -> Payload {
-    let points = row.reset_points.iter().flat_map(|points| &points.points);
-    let own = points.filter(|point| point.run_id == key.run_id && !point.build_id.is_empty());
-    let named: String = own.map(|point| format!(",\"unversioned:{}\"", point.build_id)).collect();
-    keyword_list(format!("[\"unversioned\"{named}]"))
-}
-
-/// Likewise: the checksums that workers of the run have given. None if they gave none.
-#[allow(deprecated)]
-fn binary_checksums(key: &RunKey, row: &RunRow) -> Option<Payload> {
-    let points = row.reset_points.iter().flat_map(|points| &points.points);
-    let own = points.filter(|point| point.run_id == key.run_id && !point.binary_checksum.is_empty());
-    let named: Vec<String> = own.map(|point| format!("\"{}\"", point.binary_checksum)).collect();
-    (!named.is_empty()).then(|| keyword_list(format!("[{}]", named.join(","))))
-}
-
-fn keyword_list(json: String) -> Payload {
-    Payload {
-        metadata: [("encoding", "json/plain"), ("type", "KeywordList")]
-            .map(|(name, value)| (name.to_owned(), Bytes::from_static(value.as_bytes())))
-            .into(),
-        data: json.into(),
-        ..Default::default()
-    }
+fn keyword_list(texts: &[String]) -> Payload {
+    attributes::typed(IndexedValueType::KeywordList, serde_json::Value::from(texts).to_string().into())
 }
 
 fn extended(row: &RunRow) -> WorkflowExecutionExtendedInfo {

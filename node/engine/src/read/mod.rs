@@ -8,6 +8,7 @@ mod pending_activity;
 mod standalone;
 mod timers;
 mod view;
+pub mod visibility;
 
 pub use describe::describe;
 pub(crate) use history::event_of;

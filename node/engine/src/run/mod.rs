@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, run_row::WorkflowTask,
+    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, VisibilityRow, run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
@@ -20,6 +20,7 @@ use crate::keys::{self, RunPart};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Transaction, decode};
 use crate::types::{EventId, RunKey, Slot};
+use crate::visibility::{self, Entity};
 use crate::{history, invariants};
 
 pub mod activities;
@@ -78,6 +79,11 @@ struct Before {
     status: i32,
     request_ids: usize,
     idle: bool,
+    /// Builds of workers that had completed tasks of the run: they are search attributes.
+    builds: usize,
+    has_completed_task: bool,
+    /// In a division of the namespace, and so out of ordinary lists.
+    in_division: bool,
 }
 
 impl Run {
@@ -220,6 +226,7 @@ impl Run {
         }
         self.row.transitions += 1;
         tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::State), &self.row);
+        self.flush_visibility(tx);
         if std::mem::take(&mut self.detail_changed) {
             tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::Detail), &self.detail);
         }
@@ -272,6 +279,40 @@ impl Run {
         tx.put_row(self.slot, Table::Current, key, &row);
     }
 
+    /// What list and count see of the run: written when it starts, when its memo or attributes change, and when it closes.
+    fn flush_visibility(&self, tx: &mut Transaction<'_>) {
+        let before = &self.before;
+        let was_open = !before.exists || before.status == WorkflowExecutionStatus::Running as i32;
+        let changed = !before.exists
+            || self.detail_changed
+            || before.status != self.row.status
+            || before.builds != self.builds()
+            || before.has_completed_task != (self.row.previous_started_event_id > 0);
+        if !was_open || !changed {
+            return;
+        }
+        let row = visibility::record::of_run(&self.key, &self.row, &self.detail);
+        // Of the record before, only its place counts.
+        let old = before.exists.then(|| VisibilityRow {
+            run_id: self.key.run_id.clone(),
+            status: before.status,
+            started_at: self.row.started_at,
+            attributes: before.in_division.then(visibility::record::division).into_iter().collect(),
+            ..Default::default()
+        });
+        visibility::put(tx, Entity::Workflow, &self.key.namespace_id, self.slot, old.as_ref(), &row);
+    }
+
+    fn builds(&self) -> usize {
+        self.row.reset_points.as_ref().map_or(0, |points| points.points.len())
+    }
+
+    fn in_division(&self) -> bool {
+        self.detail.search_attributes.as_ref().is_some_and(|attributes| {
+            attributes.indexed_fields.get(visibility::DIVISION).and_then(visibility::attributes::text_of).is_some()
+        })
+    }
+
     fn emit_change(&self, tx: &mut Transaction<'_>) {
         let closed = !self.is_open();
         let idle = self.is_idle();
@@ -294,6 +335,9 @@ impl Run {
             status: self.row.status,
             request_ids: self.row.request_ids.len(),
             idle: self.is_idle(),
+            builds: self.builds(),
+            has_completed_task: self.row.previous_started_event_id > 0,
+            in_division: self.in_division(),
         };
     }
 }

@@ -5,44 +5,68 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use serde_json::Value;
 use stanchion_proto::temporal::common::v1::{Payload, SearchAttributes};
 use stanchion_proto::temporal::enums::v1::IndexedValueType;
 
+use crate::visibility::attributes::{row_of, type_name};
+
 /// Attributes that the server sets itself.
-const SYSTEM: [&str; 20] = [
-    "WorkflowId",
-    "RunId",
-    "WorkflowType",
-    "StartTime",
-    "ExecutionTime",
-    "CloseTime",
-    "ExecutionStatus",
-    "TaskQueue",
-    "HistoryLength",
-    "ExecutionDuration",
-    "StateTransitionCount",
-    "HistorySizeBytes",
-    "ParentWorkflowId",
-    "ParentRunId",
-    "RootWorkflowId",
-    "RootRunId",
-    "TemporalWorkerDeploymentVersion",
-    "TemporalWorkerDeployment",
-    "TemporalWorkflowVersioningBehavior",
-    "TemporalReportedProblems",
+pub const SYSTEM: [(&str, IndexedValueType); 16] = [
+    ("CloseTime", IndexedValueType::Datetime),
+    ("ExecutionDuration", IndexedValueType::Int),
+    ("ExecutionStatus", IndexedValueType::Keyword),
+    ("ExecutionTime", IndexedValueType::Datetime),
+    ("HistoryLength", IndexedValueType::Int),
+    ("HistorySizeBytes", IndexedValueType::Int),
+    ("ParentRunId", IndexedValueType::Keyword),
+    ("ParentWorkflowId", IndexedValueType::Keyword),
+    ("RootRunId", IndexedValueType::Keyword),
+    ("RootWorkflowId", IndexedValueType::Keyword),
+    ("RunId", IndexedValueType::Keyword),
+    ("StartTime", IndexedValueType::Datetime),
+    ("StateTransitionCount", IndexedValueType::Int),
+    ("TaskQueue", IndexedValueType::Keyword),
+    ("WorkflowId", IndexedValueType::Keyword),
+    ("WorkflowType", IndexedValueType::Keyword),
 ];
 
-/// Attributes that exist in every namespace and that clients may set.
-pub const PREDEFINED: [(&str, IndexedValueType); 7] = [
+/// Attributes that exist in every namespace beside those of the system.
+pub const PREDEFINED: [(&str, IndexedValueType); 17] = [
+    ("BatcherNamespace", IndexedValueType::Keyword),
     ("BatcherUser", IndexedValueType::Keyword),
     ("BinaryChecksums", IndexedValueType::KeywordList),
     ("BuildIds", IndexedValueType::KeywordList),
     ("TemporalChangeVersion", IndexedValueType::KeywordList),
+    ("TemporalExternalPayloadCount", IndexedValueType::Int),
+    ("TemporalExternalPayloadSizeBytes", IndexedValueType::Int),
     ("TemporalNamespaceDivision", IndexedValueType::Keyword),
     ("TemporalPauseInfo", IndexedValueType::KeywordList),
+    ("TemporalReportedProblems", IndexedValueType::KeywordList),
     ("TemporalSchedulePaused", IndexedValueType::Bool),
+    ("TemporalScheduledById", IndexedValueType::Keyword),
+    ("TemporalScheduledStartTime", IndexedValueType::Datetime),
+    ("TemporalUsedWorkerDeploymentVersions", IndexedValueType::KeywordList),
+    ("TemporalWorkerDeployment", IndexedValueType::Keyword),
+    ("TemporalWorkerDeploymentVersion", IndexedValueType::Keyword),
+    ("TemporalWorkflowVersioningBehavior", IndexedValueType::Keyword),
 ];
+
+/// Predefined ones that clients may not set.
+const OF_THE_SERVER: [&str; 3] =
+    ["TemporalWorkerDeployment", "TemporalWorkerDeploymentVersion", "TemporalWorkflowVersioningBehavior"];
+
+/// One value, in bytes.
+const VALUE_BYTES_MAX: usize = 2048;
+/// All values of a set, in bytes.
+const SET_BYTES_MAX: usize = 40 * 1024;
+/// Attributes in a set.
+const SET_MAX: usize = 100;
+
+/// The type of an attribute that every namespace has.
+pub fn everywhere(name: &str) -> Option<IndexedValueType> {
+    SYSTEM.iter().chain(&PREDEFINED).find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+}
 
 /// Checks names and values, and stamps each value's type; the server's words about the first thing wrong.
 pub fn check(
@@ -51,109 +75,64 @@ pub fn check(
     given: Option<&mut SearchAttributes>,
 ) -> Result<(), String> {
     let Some(given) = given else { return Ok(()) };
+    let count = given.indexed_fields.len();
+    if count > SET_MAX {
+        return Err(format!("number of search attributes {count} exceeds limit {SET_MAX}"));
+    }
+    let mut bytes = 0;
     for (name, payload) in &mut given.indexed_fields {
-        if SYSTEM.contains(&name.as_str()) {
+        let own = known.get(name).and_then(|kind| IndexedValueType::try_from(*kind).ok());
+        let is_system = SYSTEM.iter().any(|(system, _)| system == name) || OF_THE_SERVER.contains(&name.as_str());
+        if own.is_none() && is_system {
             return Err(format!("{name} attribute can't be set in SearchAttributes"));
         }
-        let own = known.get(name).and_then(|kind| IndexedValueType::try_from(*kind).ok());
-        let predefined = PREDEFINED.iter().find(|(known, _)| known == name).map(|(_, kind)| *kind);
-        let Some(kind) = own.or(predefined) else {
+        let Some(kind) = own.or_else(|| everywhere(name)) else {
             return Err(format!("Namespace {namespace} has no mapping defined for search attribute {name}"));
         };
         if !holds(payload, kind) {
             let shown = shown(payload);
             return Err(format!("invalid value for search attribute {name} of type {}: {shown}", type_name(kind)));
         }
+        if payload.data.len() > VALUE_BYTES_MAX {
+            let size = payload.data.len();
+            return Err(format!("search attribute {name} value size {size} exceeds size limit {VALUE_BYTES_MAX}"));
+        }
+        bytes += name.len() + payload.data.len();
         payload.metadata.insert("type".into(), type_name(kind).into());
+    }
+    if bytes > SET_BYTES_MAX {
+        return Err(format!("total size of search attributes {bytes} exceeds size limit {SET_BYTES_MAX}"));
     }
     Ok(())
 }
 
-/// The type's name as payload metadata and messages carry it.
-pub fn type_name(kind: IndexedValueType) -> &'static str {
-    match kind {
-        IndexedValueType::Unspecified => "Unspecified",
-        IndexedValueType::Text => "Text",
-        IndexedValueType::Keyword => "Keyword",
-        IndexedValueType::Int => "Int",
-        IndexedValueType::Double => "Double",
-        IndexedValueType::Bool => "Bool",
-        IndexedValueType::Datetime => "Datetime",
-        IndexedValueType::KeywordList => "KeywordList",
-    }
-}
-
 /// The value is JSON of the type, or nothing (which unsets the attribute).
 fn holds(payload: &Payload, kind: IndexedValueType) -> bool {
-    let text = payload.data.trim_ascii();
-    if text.is_empty() || text == b"null" || text == b"[]" {
-        return true;
-    }
-    match kind {
-        IndexedValueType::Unspecified => false,
-        IndexedValueType::Text | IndexedValueType::Keyword => is_string(one(text)),
-        IndexedValueType::Int => std::str::from_utf8(one(text)).is_ok_and(|t| t.parse::<i64>().is_ok()),
-        IndexedValueType::Double => std::str::from_utf8(one(text)).is_ok_and(|t| t.parse::<f64>().is_ok()),
-        IndexedValueType::Bool => matches!(one(text), b"true" | b"false"),
-        IndexedValueType::Datetime => is_datetime(one(text)),
-        IndexedValueType::KeywordList => is_string(text) || is_string_list(text),
+    match serde_json::from_slice::<Value>(&payload.data) {
+        Ok(Value::Null) => true,
+        Ok(Value::Array(values)) if values.is_empty() => true,
+        // A keyword list is a list.
+        Ok(Value::String(_)) if kind == IndexedValueType::KeywordList => false,
+        Ok(value) => row_of("", kind, &value).is_some(),
+        Err(_) => payload.data.is_empty(),
     }
 }
 
-/// The only element of a list, or the value itself: clients may send a list of one.
-fn one(text: &[u8]) -> &[u8] {
-    let inner = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]"));
-    inner.map_or(text, <[u8]>::trim_ascii)
-}
-
-fn is_string(text: &[u8]) -> bool {
-    string_end(text) == Some(text.len())
-}
-
-fn is_string_list(text: &[u8]) -> bool {
-    let Some(mut rest) = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")) else { return false };
-    loop {
-        rest = rest.trim_ascii_start();
-        let Some(end) = string_end(rest) else { return false };
-        rest = rest[end..].trim_ascii_start();
-        match rest.split_first() {
-            None => return true,
-            Some((b',', more)) => rest = more,
-            Some(_) => return false,
-        }
-    }
-}
-
-/// Length of the JSON string at the head of the text.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let mut bytes = text.iter().enumerate();
-    if bytes.next()?.1 != &b'"' {
-        return None;
-    }
-    while let Some((place, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some(place + 1),
-            b'\\' => {
-                bytes.next();
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `"2006-01-02T15:04:05…"` in outline; the client's own library wrote it.
-fn is_datetime(text: &[u8]) -> bool {
-    let shape = b"\"0000-00-00T00:00:00";
-    is_string(text)
-        && text.len() > shape.len()
-        && shape.iter().zip(text).all(|(s, t)| if *s == b'0' { t.is_ascii_digit() } else { s == t })
-        && matches!(text[text.len() - 2], b'Z' | b'0'..=b'9')
-}
-
-/// The value as a message shows it: JSON without its quotes.
+/// The value as the real server's messages show it: Go's way to print what the JSON holds.
 fn shown(payload: &Payload) -> String {
-    let text: Bytes = payload.data.clone();
-    let text = text.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\"")).unwrap_or(&text);
-    String::from_utf8_lossy(text).into_owned()
+    match serde_json::from_slice::<Value>(&payload.data) {
+        Ok(value) => printed(&value),
+        Err(_) => {
+            let bytes: Vec<String> = payload.data.iter().map(u8::to_string).collect();
+            format!("[{}]", bytes.join(" "))
+        }
+    }
+}
+
+fn printed(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => format!("[{}]", values.iter().map(printed).collect::<Vec<_>>().join(" ")),
+        value => value.to_string(),
+    }
 }

@@ -30,7 +30,9 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Child
         | Table::External
         | Table::Inbox
-        | Table::StandaloneActivity => STATE,
+        | Table::StandaloneActivity
+        | Table::VisibilityRecord
+        | Table::VisibilityCount => STATE,
     }
 }
 
