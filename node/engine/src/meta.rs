@@ -5,7 +5,8 @@
 
 use prost::Message;
 use stanchion_proto::command::{
-    AddSearchAttributes, CreateCluster, MetaCommand, PutNode, PutSlotMap, RegisterNamespace, SetFeature,
+    AddSearchAttributes, CreateCluster, MetaCommand, PutNode, PutSlotMap, RegisterNamespace, RemoveSearchAttributes,
+    SetFeature,
     UpdateNamespace, meta_command::Kind,
 };
 use stanchion_proto::row::{ClusterRow, NamespaceRow, NodeRow, SlotMapRow, SlotRangeRow};
@@ -16,6 +17,7 @@ use crate::slot::{META_SLOT, SLOTS};
 use crate::state::Table;
 use crate::time;
 use crate::transaction::{Outcome, Transaction};
+use crate::visibility::BLOCK;
 
 /// What a key of the meta table begins with. Part of the format on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +47,7 @@ pub fn apply(tx: &mut Transaction<'_>, command: &MetaCommand) -> Outcome<Reply> 
         Some(Kind::RegisterNamespace(register)) => register_namespace(tx, register),
         Some(Kind::UpdateNamespace(update)) => update_namespace(tx, update),
         Some(Kind::AddSearchAttributes(add)) => add_search_attributes(tx, add),
+        Some(Kind::RemoveSearchAttributes(remove)) => remove_search_attributes(tx, remove),
         Some(Kind::CreateCluster(create)) => create_cluster(tx, create),
         Some(Kind::PutNode(node)) => put_node(tx, node),
         Some(Kind::PutSlotMap(map)) => put_slot_map(tx, map),
@@ -119,16 +122,27 @@ fn add_search_attributes(tx: &mut Transaction<'_>, command: &AddSearchAttributes
                 let message = format!("Unable to parse search attribute type of {name}: {kind}");
                 return Err(Rejection::invalid(message).into());
             }
-            if let Some(existing) = row.search_attributes.get(name)
-                && existing != kind
-            {
-                let message = format!("Search attribute {name} already exists.");
-                return Err(Rejection::new(Code::AlreadyExists, message).into());
-            }
         }
-        row.search_attributes.extend(command.attributes.clone());
+        // One that is there already keeps its type, and the call succeeds: the real server does so.
+        for (name, kind) in &command.attributes {
+            row.search_attributes.entry(name.clone()).or_insert(*kind);
+        }
         tx.put_row(META_SLOT, Table::Meta, key.to_vec(), &row);
         return Ok(Reply::Done);
+    }
+    Err(namespace_not_found(&command.namespace_id).into())
+}
+
+/// Names that the namespace does not have are passed over, as the real server does.
+fn remove_search_attributes(tx: &mut Transaction<'_>, command: &RemoveSearchAttributes) -> Outcome<Reply> {
+    let from = key(MetaKind::Namespace, &[]);
+    for (key, bytes) in tx.range(META_SLOT, Table::Meta, &from, &crate::keys::after(&from), usize::MAX)? {
+        let mut row: NamespaceRow = crate::transaction::decode(Table::Meta, bytes)?;
+        if row.namespace_id == command.namespace_id {
+            row.search_attributes.retain(|name, _| !command.names.contains(name));
+            tx.put_row(META_SLOT, Table::Meta, key.to_vec(), &row);
+            return Ok(Reply::Done);
+        }
     }
     Err(namespace_not_found(&command.namespace_id).into())
 }
@@ -183,6 +197,10 @@ fn put_slot_map(tx: &mut Transaction<'_>, command: &PutSlotMap) -> Outcome<Reply
     for range in &command.ranges {
         if range.first != next || range.last < range.first {
             let message = format!("the slot map has a hole or an overlap at slot {next}");
+            return Err(Rejection::invalid(message).into());
+        }
+        if range.first % u32::from(BLOCK) != 0 {
+            let message = format!("the slot map cuts the block of {BLOCK} slots that slot {} lies in", range.first);
             return Err(Rejection::invalid(message).into());
         }
         next = range.last + 1;

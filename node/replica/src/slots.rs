@@ -8,6 +8,7 @@
 use std::ops::RangeInclusive;
 
 use stanchion_engine::slot::{META_SLOT, SLOTS};
+use stanchion_engine::visibility::BLOCK;
 use stanchion_engine::{GroupId, Slot};
 
 /// Every slot's group.
@@ -18,17 +19,22 @@ pub struct SlotMap {
 }
 
 impl SlotMap {
-    /// Epoch 0: slots in even ranges over the groups `1..=groups`.
+    /// Epoch 0: blocks of slots in even ranges over the groups `1..=groups`, of which there are at most as many as blocks.
     pub fn even(groups: u32) -> Self {
         let groups = groups.max(1);
-        let of = |slot: u32| 1 + slot * groups / u32::from(SLOTS);
+        let blocks = u32::from(SLOTS / BLOCK);
+        let of = |slot: u32| 1 + slot / u32::from(BLOCK) * groups / blocks;
         Self { epoch: 0, groups: (0..u32::from(SLOTS)).map(of).collect() }
     }
 
-    /// A map from ranges (first slot, last slot, group). None unless they cover every slot once.
+    /// A map from ranges (first slot, last slot, group). None unless they cover every slot once, and keep each block of slots whose
+    /// index rows stand together in one group.
     pub fn from_ranges(epoch: u64, ranges: &[(u16, u16, GroupId)]) -> Option<Self> {
         let mut groups = vec![None; usize::from(SLOTS)];
         for (first, last, group) in ranges {
+            if first % BLOCK != 0 || (last.wrapping_add(1)) % BLOCK != 0 {
+                return None;
+            }
             for slot in *first..=*last {
                 let place = groups.get_mut(usize::from(slot))?;
                 if place.replace(group.0).is_some() {
@@ -37,6 +43,14 @@ impl SlotMap {
             }
         }
         Some(Self { epoch, groups: groups.into_iter().collect::<Option<Vec<u32>>>()?.into() })
+    }
+
+    /// The groups that own slots, in order.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<u32> = self.groups.to_vec();
+        groups.sort_unstable();
+        groups.dedup();
+        groups.into_iter().map(GroupId).collect()
     }
 
     pub fn epoch(&self) -> u64 {
@@ -89,6 +103,7 @@ mod tests {
         let g = GroupId(1);
         assert_eq!(SlotMap::from_ranges(1, &[(0, 4094, g)]), None);
         assert_eq!(SlotMap::from_ranges(1, &[(0, 4095, g), (7, 7, g)]), None);
+        assert_eq!(SlotMap::from_ranges(1, &[(0, 100, g), (101, 4095, GroupId(2))]), None, "a block is cut");
         assert_eq!(SlotMap::from_ranges(1, &[(0, 4096, g)]), None);
     }
 }

@@ -15,6 +15,7 @@ use stanchion_engine::effects::{Offer, TaskKind};
 use stanchion_engine::{GroupId, ShardTime, Slot};
 use stanchion_proto::command::MetaCommand;
 use stanchion_proto::node::{
+    QueryVisibilityRequest,
     CallRequest, DeliverOutboxRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse, StartTaskRequest,
 };
 use stanchion_proto::temporal::workflowservice::v1 as api;
@@ -113,6 +114,7 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
             serve_local::<api::TerminateActivityExecutionRequest>(node, body, deadline).await
         }
         "DeleteActivityExecution" => serve_local::<api::DeleteActivityExecutionRequest>(node, body, deadline).await,
+        "QueryVisibility" => serve_local::<QueryVisibilityRequest>(node, body, deadline).await,
         other => Err(CallError::Status(crate::status::unserved(other))),
     }
 }

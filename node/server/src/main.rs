@@ -27,6 +27,7 @@ mod routing;
 mod shell;
 mod status;
 mod validate;
+mod visibility;
 
 use std::process::ExitCode;
 

@@ -15,11 +15,12 @@ mod history;
 pub mod namespace;
 mod operator;
 pub mod query;
-mod search_attributes;
+pub mod search_attributes;
 mod services;
 mod standalone_activity;
 pub mod task_queue;
 mod tokens;
+mod visibility;
 mod workflow;
 mod workflow_task;
 

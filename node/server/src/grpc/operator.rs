@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stanchion_engine::Rejection;
-use stanchion_proto::command::AddSearchAttributes;
+use stanchion_engine::validate::search_attributes::{PREDEFINED, SYSTEM, everywhere};
 use stanchion_proto::command::meta_command::Kind;
+use stanchion_proto::command::{AddSearchAttributes, RemoveSearchAttributes};
+use stanchion_proto::temporal::enums::v1::IndexedValueType;
 use stanchion_proto::temporal::operatorservice::v1::*;
 use tonic::Status;
 
@@ -25,16 +27,38 @@ pub async fn add_search_attributes(
         return Err(CallError::from(Rejection::invalid("SearchAttributes are not set on request.")).into());
     }
     let namespace = node.meta.namespace(&node, &request.namespace).await?;
-    for name in request.search_attributes.keys() {
-        let all = search_attributes::SYSTEM.iter().chain(&search_attributes::PREDEFINED);
-        if all.into_iter().any(|(system, _)| system == name) {
+    for (name, kind) in &request.search_attributes {
+        if everywhere(name).is_some() {
             let message = format!("Search attribute {name} is reserved by system.");
+            return Err(CallError::from(Rejection::invalid(message)).into());
+        }
+        if !IndexedValueType::try_from(*kind).is_ok_and(|kind| kind != IndexedValueType::Unspecified) {
+            let message = "Unable to create search attributes: cannot have more than 0 search attribute of type \
+                           Unspecified.";
             return Err(CallError::from(Rejection::invalid(message)).into());
         }
     }
     let command = AddSearchAttributes { namespace_id: namespace.id, attributes: request.search_attributes };
     meta::change(&node, Kind::AddSearchAttributes(command), context.deadline()).await?;
     Ok(AddSearchAttributesResponse {})
+}
+
+pub async fn remove_search_attributes(
+    node: Arc<Node>,
+    request: RemoveSearchAttributesRequest,
+    context: Context,
+) -> Result<RemoveSearchAttributesResponse, Status> {
+    if request.search_attributes.is_empty() {
+        return Err(CallError::from(Rejection::invalid("SearchAttributes are not set on request.")).into());
+    }
+    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    if let Some(name) = request.search_attributes.iter().find(|name| everywhere(name).is_some()) {
+        let message = format!("Unable to remove non-custom search attributes: {name}.");
+        return Err(CallError::from(Rejection::invalid(message)).into());
+    }
+    let command = RemoveSearchAttributes { namespace_id: namespace.id, names: request.search_attributes };
+    meta::change(&node, Kind::RemoveSearchAttributes(command), context.deadline()).await?;
+    Ok(RemoveSearchAttributesResponse {})
 }
 
 pub async fn list_search_attributes(
@@ -44,7 +68,7 @@ pub async fn list_search_attributes(
 ) -> Result<ListSearchAttributesResponse, Status> {
     node.meta.refresh(&node).await?;
     let namespace = node.meta.namespace(&node, &request.namespace).await?;
-    let system = search_attributes::SYSTEM.iter().chain(&search_attributes::PREDEFINED);
+    let system = SYSTEM.iter().chain(&PREDEFINED);
     let system_attributes: BTreeMap<String, i32> =
         system.map(|(name, kind)| ((*name).to_owned(), *kind as i32)).collect();
     Ok(ListSearchAttributesResponse {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::coverage::Service;
-use super::{cluster, namespace, operator, query, routed, task_queue, waiting};
+use super::{cluster, namespace, operator, query, routed, task_queue, visibility, waiting};
 use crate::context::Context;
 use crate::metrics::Meter;
 use crate::node::Node;
@@ -100,7 +100,6 @@ service! {
         request_cancel_workflow_execution: RequestCancelWorkflowExecutionRequest => RequestCancelWorkflowExecutionResponse as routed;
         signal_workflow_execution: SignalWorkflowExecutionRequest => SignalWorkflowExecutionResponse as routed;
         signal_with_start_workflow_execution: SignalWithStartWorkflowExecutionRequest => SignalWithStartWorkflowExecutionResponse as routed;
-        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse as routed;
         terminate_workflow_execution: TerminateWorkflowExecutionRequest => TerminateWorkflowExecutionResponse as routed;
         respond_query_task_completed: RespondQueryTaskCompletedRequest => RespondQueryTaskCompletedResponse as query::respond_query_task_completed;
         reset_sticky_task_queue: ResetStickyTaskQueueRequest => ResetStickyTaskQueueResponse as routed;
@@ -125,6 +124,7 @@ service! {
         scan_workflow_executions: ScanWorkflowExecutionsRequest => ScanWorkflowExecutionsResponse;
         count_workflow_executions: CountWorkflowExecutionsRequest => CountWorkflowExecutionsResponse;
         get_search_attributes: GetSearchAttributesRequest => GetSearchAttributesResponse;
+        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse;
         list_task_queue_partitions: ListTaskQueuePartitionsRequest => ListTaskQueuePartitionsResponse;
         create_schedule: CreateScheduleRequest => CreateScheduleResponse;
         describe_schedule: DescribeScheduleRequest => DescribeScheduleResponse;
@@ -196,11 +196,11 @@ service! {
     stanchion_proto::temporal::operatorservice::v1::operator_service_server::OperatorService, stanchion_proto::temporal::operatorservice::v1, OPERATOR_SERVICE;
     served {
         add_search_attributes: AddSearchAttributesRequest => AddSearchAttributesResponse as operator::add_search_attributes;
+        remove_search_attributes: RemoveSearchAttributesRequest => RemoveSearchAttributesResponse as operator::remove_search_attributes;
         list_search_attributes: ListSearchAttributesRequest => ListSearchAttributesResponse as operator::list_search_attributes;
         list_clusters: ListClustersRequest => ListClustersResponse as operator::list_clusters;
     }
     unserved {
-        remove_search_attributes: RemoveSearchAttributesRequest => RemoveSearchAttributesResponse;
         delete_namespace: DeleteNamespaceRequest => DeleteNamespaceResponse;
         add_or_update_remote_cluster: AddOrUpdateRemoteClusterRequest => AddOrUpdateRemoteClusterResponse;
         remove_remote_cluster: RemoveRemoteClusterRequest => RemoveRemoteClusterResponse;

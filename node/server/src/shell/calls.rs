@@ -7,7 +7,7 @@ use prost::Message;
 use stanchion_dispatch::TaskPayload;
 use stanchion_engine::effects::{HandOver, RunChange, TaskKind, TaskRef, TaskStart};
 use stanchion_engine::reply::WorkflowTaskStart;
-use stanchion_engine::{EventId, Rejection, Reply, RunKey, StateResult};
+use stanchion_engine::{EventId, Rejection, Reply, RunKey, Slot, StateResult};
 use stanchion_proto::command::{
     ActivityRef, Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask,
     WorkflowTaskToken, command::Kind,
@@ -51,6 +51,23 @@ impl LeaderTerm {
     pub async fn read<T>(&self, look: impl FnOnce(&CommittedReader) -> StateResult<T>) -> Result<T, CallError> {
         self.handle.read_index().await?;
         Ok(look(&self.handle.reader())?)
+    }
+
+    /// As [`LeaderTerm::read`], for reads of many rows: on a thread of their own.
+    pub async fn read_apart<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&CommittedReader) -> Result<T, CallError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        self.handle.read_index().await?;
+        let reader = self.handle.reader();
+        tokio::task::spawn_blocking(move || look(&reader))
+            .await
+            .map_err(|error| CallError::Fatal(format!("a read ended early: {error}")))?
+    }
+
+    /// The group's slots, as first and last of each range.
+    pub fn slot_ranges(&self) -> Vec<(Slot, Slot)> {
+        self.handle.slots()
     }
 
     /// Waits until the run has an event beyond `seen` or is closed. None when the deadline comes first.

@@ -25,7 +25,7 @@ use crate::visibility::filter::{Condition, Field, System, Test, Value};
 use crate::visibility::keys::{closed_until, counted_status, first_closed};
 use crate::visibility::{BLOCK, Entity, Filter, Position, Space, home};
 use cursor::Merged;
-use plan::{Access, Plan};
+use plan::Plan;
 
 /// What is asked for.
 pub struct Query<'a> {
