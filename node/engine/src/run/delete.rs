@@ -20,7 +20,7 @@ use crate::state::{StateResult, Table};
 use crate::time::SECOND;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{RunKey, ShardTime, Slot};
-use crate::{keys, lookup, timer_queue};
+use crate::{keys, lookup, timer_queue, visibility};
 
 /// Those who wait for a run's end read its last event in this time.
 const LAST_LOOK: i64 = SECOND;
@@ -108,7 +108,7 @@ fn forget(tx: &mut Transaction<'_>, run: &Run) -> StateResult<()> {
     if current.is_some_and(|current| current.run_id == run.key.run_id) {
         tx.delete(run.slot, Table::Current, key);
     }
-    Ok(())
+    visibility::remove_run(tx, &run.key, run.row.started_at, run.row.closed_at)
 }
 
 /// True when no row is left.

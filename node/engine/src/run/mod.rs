@@ -226,7 +226,7 @@ impl Run {
         }
         self.row.transitions += 1;
         tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::State), &self.row);
-        self.flush_visibility(tx);
+        self.flush_visibility(tx)?;
         if std::mem::take(&mut self.detail_changed) {
             tx.put_row(self.slot, Table::Run, keys::run_part(&self.key, RunPart::Detail), &self.detail);
         }
@@ -280,16 +280,21 @@ impl Run {
     }
 
     /// What list and count see of the run: written when it starts, when its memo or attributes change, and when it closes.
-    fn flush_visibility(&self, tx: &mut Transaction<'_>) {
+    fn flush_visibility(&self, tx: &mut Transaction<'_>) -> StateResult<()> {
         let before = &self.before;
         let was_open = !before.exists || before.status == WorkflowExecutionStatus::Running as i32;
+        if self.row.deleted {
+            // An open run that a caller deletes closes in the same command: it stands among the open ones still.
+            let closed_at = if was_open { 0 } else { self.row.closed_at };
+            return visibility::remove_run(tx, &self.key, self.row.started_at, closed_at);
+        }
         let changed = !before.exists
             || self.detail_changed
             || before.status != self.row.status
             || before.builds != self.builds()
             || before.has_completed_task != (self.row.previous_started_event_id > 0);
         if !was_open || !changed {
-            return;
+            return Ok(());
         }
         let row = visibility::record::of_run(&self.key, &self.row, &self.detail);
         // Of the record before, only its place counts.
@@ -301,6 +306,7 @@ impl Run {
             ..Default::default()
         });
         visibility::put(tx, Entity::Workflow, &self.key.namespace_id, self.slot, old.as_ref(), &row);
+        Ok(())
     }
 
     fn builds(&self) -> usize {

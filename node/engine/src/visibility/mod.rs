@@ -26,7 +26,7 @@ use stanchion_proto::row::VisibilityRow;
 
 use crate::state::{StateResult, Table};
 use crate::transaction::Transaction;
-use crate::types::Slot;
+use crate::types::{RunKey, Slot};
 
 pub use filter::Filter;
 pub use keys::{Position, Space};
@@ -97,7 +97,16 @@ pub fn remove(tx: &mut Transaction<'_>, entity: Entity, namespace_id: &str, slot
     tx.count_visible(home, keys::count(&space, row.status), -1);
 }
 
-/// The record of a run as it stands, found by what its position is made of.
+/// Takes a run out of lists and counts, if it is in them. `closed_at` is 0 if it was last written while it was open.
+pub fn remove_run(tx: &mut Transaction<'_>, run: &RunKey, started_at: i64, closed_at: i64) -> StateResult<()> {
+    let position = keys::position_of(closed_at, started_at, &run.run_id);
+    if let Some(row) = find(tx, Entity::Workflow, &run.namespace_id, run.slot(), &position)? {
+        remove(tx, Entity::Workflow, &run.namespace_id, run.slot(), &row);
+    }
+    Ok(())
+}
+
+/// The record of a thing as it stands, found by what its position is made of.
 pub fn find(
     tx: &Transaction<'_>,
     entity: Entity,

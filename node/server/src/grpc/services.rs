@@ -100,6 +100,7 @@ service! {
         request_cancel_workflow_execution: RequestCancelWorkflowExecutionRequest => RequestCancelWorkflowExecutionResponse as routed;
         signal_workflow_execution: SignalWorkflowExecutionRequest => SignalWorkflowExecutionResponse as routed;
         signal_with_start_workflow_execution: SignalWithStartWorkflowExecutionRequest => SignalWithStartWorkflowExecutionResponse as routed;
+        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse as routed;
         terminate_workflow_execution: TerminateWorkflowExecutionRequest => TerminateWorkflowExecutionResponse as routed;
         respond_query_task_completed: RespondQueryTaskCompletedRequest => RespondQueryTaskCompletedResponse as query::respond_query_task_completed;
         reset_sticky_task_queue: ResetStickyTaskQueueRequest => ResetStickyTaskQueueResponse as routed;
@@ -109,6 +110,13 @@ service! {
         describe_task_queue: DescribeTaskQueueRequest => DescribeTaskQueueResponse as task_queue::describe_task_queue;
         get_cluster_info: GetClusterInfoRequest => GetClusterInfoResponse as cluster::get_cluster_info;
         get_system_info: GetSystemInfoRequest => GetSystemInfoResponse as cluster::get_system_info;
+        list_open_workflow_executions: ListOpenWorkflowExecutionsRequest => ListOpenWorkflowExecutionsResponse as visibility::list_open_workflow_executions;
+        list_closed_workflow_executions: ListClosedWorkflowExecutionsRequest => ListClosedWorkflowExecutionsResponse as visibility::list_closed_workflow_executions;
+        list_workflow_executions: ListWorkflowExecutionsRequest => ListWorkflowExecutionsResponse as visibility::list_workflow_executions;
+        list_archived_workflow_executions: ListArchivedWorkflowExecutionsRequest => ListArchivedWorkflowExecutionsResponse as visibility::list_archived_workflow_executions;
+        scan_workflow_executions: ScanWorkflowExecutionsRequest => ScanWorkflowExecutionsResponse as visibility::scan_workflow_executions;
+        count_workflow_executions: CountWorkflowExecutionsRequest => CountWorkflowExecutionsResponse as visibility::count_workflow_executions;
+        get_search_attributes: GetSearchAttributesRequest => GetSearchAttributesResponse as visibility::get_search_attributes;
         record_worker_heartbeat: RecordWorkerHeartbeatRequest => RecordWorkerHeartbeatResponse as task_queue::record_worker_heartbeat;
     }
     unserved {
@@ -117,14 +125,6 @@ service! {
         deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
         execute_multi_operation: ExecuteMultiOperationRequest => ExecuteMultiOperationResponse;
         reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;
-        list_open_workflow_executions: ListOpenWorkflowExecutionsRequest => ListOpenWorkflowExecutionsResponse;
-        list_closed_workflow_executions: ListClosedWorkflowExecutionsRequest => ListClosedWorkflowExecutionsResponse;
-        list_workflow_executions: ListWorkflowExecutionsRequest => ListWorkflowExecutionsResponse;
-        list_archived_workflow_executions: ListArchivedWorkflowExecutionsRequest => ListArchivedWorkflowExecutionsResponse;
-        scan_workflow_executions: ScanWorkflowExecutionsRequest => ScanWorkflowExecutionsResponse;
-        count_workflow_executions: CountWorkflowExecutionsRequest => CountWorkflowExecutionsResponse;
-        get_search_attributes: GetSearchAttributesRequest => GetSearchAttributesResponse;
-        delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse;
         list_task_queue_partitions: ListTaskQueuePartitionsRequest => ListTaskQueuePartitionsResponse;
         create_schedule: CreateScheduleRequest => CreateScheduleResponse;
         describe_schedule: DescribeScheduleRequest => DescribeScheduleResponse;
