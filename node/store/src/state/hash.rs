@@ -26,6 +26,8 @@ const TABLES: &[Table] = &[
     Table::External,
     Table::StandaloneActivity,
     Table::Inbox,
+    Table::VisibilityRecord,
+    Table::VisibilityCount,
 ];
 
 impl CommittedView<'_> {
