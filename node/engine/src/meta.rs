@@ -6,8 +6,7 @@
 use prost::Message;
 use stanchion_proto::command::{
     AddSearchAttributes, CreateCluster, MetaCommand, PutNode, PutSlotMap, RegisterNamespace, RemoveSearchAttributes,
-    SetFeature,
-    UpdateNamespace, meta_command::Kind,
+    SetFeature, UpdateNamespace, meta_command::Kind,
 };
 use stanchion_proto::row::{ClusterRow, NamespaceRow, NodeRow, SlotMapRow, SlotRangeRow};
 use stanchion_proto::temporal::enums::v1::{IndexedValueType, NamespaceState};

@@ -15,8 +15,8 @@ use stanchion_engine::effects::{Offer, TaskKind};
 use stanchion_engine::{GroupId, ShardTime, Slot};
 use stanchion_proto::command::MetaCommand;
 use stanchion_proto::node::{
-    QueryVisibilityRequest,
-    CallRequest, DeliverOutboxRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse, StartTaskRequest,
+    CallRequest, DeliverOutboxRequest, OfferQueryRequest, OfferTasksRequest, OfferTasksResponse,
+    QueryVisibilityRequest, StartTaskRequest,
 };
 use stanchion_proto::temporal::workflowservice::v1 as api;
 

@@ -3,7 +3,9 @@
 use prost_types::Timestamp;
 use stanchion_proto::row::{RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
 use stanchion_proto::temporal::common::v1::{Payload, Priority, WorkflowExecution, WorkflowType};
-use stanchion_proto::temporal::enums::v1::{IndexedValueType, PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus};
+use stanchion_proto::temporal::enums::v1::{
+    IndexedValueType, PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus,
+};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
     PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig, WorkflowExecutionExtendedInfo,
@@ -65,10 +67,9 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
     let mut search_attributes = detail.search_attributes.unwrap_or_default();
-    for (name, texts) in [
-        ("BuildIds", record::build_ids(key, &row)),
-        ("BinaryChecksums", record::binary_checksums(key, &row)),
-    ] {
+    for (name, texts) in
+        [("BuildIds", record::build_ids(key, &row)), ("BinaryChecksums", record::binary_checksums(key, &row))]
+    {
         if !texts.is_empty() {
             search_attributes.indexed_fields.insert(name.to_owned(), keyword_list(&texts));
         }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, VisibilityRow, run_row::WorkflowTask,
+    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, VisibilityRow,
+    run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::history::v1::HistoryEvent;

@@ -30,7 +30,10 @@ pub struct Condition {
 pub enum Field {
     System(System),
     /// Custom attributes, and those of the server that not every record has.
-    Named { name: String, kind: IndexedValueType },
+    Named {
+        name: String,
+        kind: IndexedValueType,
+    },
 }
 
 /// Attributes that the server keeps itself. Part of stored keys and of messages between nodes: never renumber.
@@ -326,11 +329,13 @@ mod tests {
         let red = named("Color", IndexedValueType::Keyword, Test::Equal(text("red")));
         assert!(Filter::Or(vec![absent.clone(), red.clone()]).selects(&row()));
         assert!(!Filter::And(vec![absent.clone(), red]).selects(&row()));
-        assert!(!Filter::Not(Box::new(Filter::Or(vec![
-            absent,
-            named("Color", IndexedValueType::Keyword, Test::Equal(text("blue")))
-        ])))
-        .selects(&row()));
+        assert!(
+            !Filter::Not(Box::new(Filter::Or(vec![
+                absent,
+                named("Color", IndexedValueType::Keyword, Test::Equal(text("blue")))
+            ])))
+            .selects(&row())
+        );
     }
 
     #[test]

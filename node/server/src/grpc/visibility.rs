@@ -105,8 +105,7 @@ pub async fn count_workflow_executions(
 ) -> Result<CountWorkflowExecutionsResponse, Status> {
     use count_workflow_executions_response::AggregationGroup;
     let namespace = node.meta.namespace(&node, &request.namespace).await?;
-    let counts =
-        visibility::count(&node, &namespace, Entity::Workflow, &request.query, context.deadline()).await?;
+    let counts = visibility::count(&node, &namespace, Entity::Workflow, &request.query, context.deadline()).await?;
     let group = |(status, count): (i32, u64)| AggregationGroup {
         group_values: vec![keyword(&values::status_name(status))],
         count: signed(count),

@@ -107,11 +107,8 @@ pub async fn count(
     deadline: Instant,
 ) -> Result<Counts, CallError> {
     let parsed = understand(node, namespace, entity, query).await?;
-    let request = QueryVisibilityRequest {
-        count: true,
-        by_status: parsed.by_status,
-        ..request(namespace, entity, &parsed)
-    };
+    let request =
+        QueryVisibilityRequest { count: true, by_status: parsed.by_status, ..request(namespace, entity, &parsed) };
     let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
     for part in ask_all(node, request, deadline).await? {
         for (status, count) in part.counts {

@@ -4,7 +4,8 @@ use super::*;
 
 fn custom() -> BTreeMap<String, i32> {
     use IndexedValueType::*;
-    let kinds = [("CText", Text), ("CKw", Keyword), ("CInt", Int), ("CDbl", Double), ("CBool", Bool), ("CDt", Datetime)];
+    let kinds =
+        [("CText", Text), ("CKw", Keyword), ("CInt", Int), ("CDbl", Double), ("CBool", Bool), ("CDt", Datetime)];
     let mut known: BTreeMap<String, i32> = kinds.into_iter().map(|(n, k)| (n.to_owned(), k.into())).collect();
     known.insert("CKl".to_owned(), KeywordList.into());
     known

@@ -55,9 +55,9 @@ pub fn status(name: &str) -> Option<i32> {
     if let Some(known) = WorkflowExecutionStatus::from_str_name(name) {
         return Some(known.into());
     }
-    (0..=16).filter_map(|number| WorkflowExecutionStatus::try_from(number).ok()).find_map(|known| {
-        (status_name(known.into()) == name).then_some(known.into())
-    })
+    (0..=16)
+        .filter_map(|number| WorkflowExecutionStatus::try_from(number).ok())
+        .find_map(|known| (status_name(known.into()) == name).then_some(known.into()))
 }
 
 /// The short name: `WORKFLOW_EXECUTION_STATUS_TIMED_OUT` is `TimedOut`.

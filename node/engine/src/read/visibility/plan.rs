@@ -177,13 +177,7 @@ pub(super) fn records(homes: &[Slot], query: &Query<'_>, from: &[u8], to: &[u8],
 }
 
 /// Index rows of an access; of exact ones, those between two positions (an empty `to`: to the end).
-pub(super) fn sources(
-    homes: &[Slot],
-    query: &Query<'_>,
-    access: &Access,
-    from: &[u8],
-    to: &[u8],
-) -> Vec<Source> {
+pub(super) fn sources(homes: &[Slot], query: &Query<'_>, access: &Access, from: &[u8], to: &[u8]) -> Vec<Source> {
     let mut sources = Vec::new();
     for slot in homes {
         for space in spaces(query) {
@@ -318,14 +312,7 @@ fn is_text(field: &Field) -> bool {
         }
         Field::System(system) => matches!(
             system,
-            WorkflowId
-                | RunId
-                | WorkflowType
-                | TaskQueue
-                | ParentWorkflowId
-                | ParentRunId
-                | RootWorkflowId
-                | RootRunId
+            WorkflowId | RunId | WorkflowType | TaskQueue | ParentWorkflowId | ParentRunId | RootWorkflowId | RootRunId
         ),
     }
 }
@@ -334,7 +321,9 @@ fn is_text(field: &Field) -> bool {
 pub(super) fn covering(filter: &Filter) -> Option<Access> {
     let Filter::Is(Condition { field, test: Test::Equal(value) }) = filter else { return None };
     match access(filter)? {
-        Access::Exact(values) if values.len() == 1 && !is_cut(value) && !shown_elsewhere(field) => Some(Access::Exact(values)),
+        Access::Exact(values) if values.len() == 1 && !is_cut(value) && !shown_elsewhere(field) => {
+            Some(Access::Exact(values))
+        }
         _ => None,
     }
 }
@@ -391,9 +380,9 @@ fn of_condition(condition: &Condition) -> Option<Access> {
         return None;
     }
     let exact = |values: &[Value]| {
-        let pairs = fields(field).into_iter().flat_map(|field| {
-            values.iter().filter_map(move |value| Some((field.clone(), encoded(value)?)))
-        });
+        let pairs = fields(field)
+            .into_iter()
+            .flat_map(|field| values.iter().filter_map(move |value| Some((field.clone(), encoded(value)?))));
         Some(Access::Exact(pairs.collect()))
     };
     let range = |low: Option<&Value>, high: Option<Vec<u8>>| {
