@@ -7,7 +7,9 @@ use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 use crate::activity::STANDALONE;
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
-use crate::run::{activities, close, completion, delete, signals, start, timers, workflow_task};
+use crate::run::{
+    activities, close, completion, delete, multi_operation, signals, start, timers, updates, workflow_task,
+};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{Features, Position, RunKey, ShardTime, Slot};
@@ -50,6 +52,8 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::RequestCancelWorkflow(c) => signals::request_cancel(tx, c),
         Kind::TerminateWorkflow(c) => close::terminate(tx, c),
         Kind::DeleteWorkflow(c) => delete::delete(tx, c),
+        Kind::UpdateWorkflow(c) => updates::update(tx, c),
+        Kind::UpdateWithStartWorkflow(c) => multi_operation::update_with_start(tx, c),
         Kind::ResetStickyTaskQueue(c) => workflow_task::reset_sticky(tx, c),
         Kind::StartWorkflowTask(c) => workflow_task::start(tx, c),
         Kind::CompleteWorkflowTask(c) => completion::complete(tx, c),

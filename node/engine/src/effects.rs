@@ -5,7 +5,7 @@
 
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
-use crate::reply::WorkflowTaskStart;
+use crate::reply::{UpdateStatus, WorkflowTaskStart};
 use crate::types::{Attempt, EventId, RunKey, ShardTime, Slot};
 
 /// A task as matchers and tokens name it. `stamp` changes whenever the task is scheduled anew, so an old offer does nothing.
@@ -80,6 +80,16 @@ pub struct RunChange {
     pub idle: bool,
 }
 
+/// An update has come further: wakes those who wait for it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct UpdateChange {
+    pub run: RunKey,
+    pub update_id: String,
+    /// Its place in the run's order of admission: a rejected update's id may come again, as another one.
+    pub order: u64,
+    pub status: UpdateStatus,
+}
+
 /// A reservation of the command that was used: the task was written as started for that poller.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HandOver {
@@ -111,6 +121,7 @@ pub struct Effects {
     pub timers_cleared: Vec<TimerKey>,
     pub workflow_task_deadlines: Vec<WorkflowTaskDeadline>,
     pub changes: Vec<RunChange>,
+    pub updates: Vec<UpdateChange>,
     pub hand_overs: Vec<HandOver>,
     /// Messages put into the outbox.
     pub outbox: Vec<OutboxKey>,
@@ -128,6 +139,14 @@ impl Effects {
         if self.offers.len() == before {
             self.withdrawn.push((kind, task.clone()));
         }
+    }
+
+    /// An update has come further. What the same command said of it before is of no interest any more.
+    pub fn update_changed(&mut self, change: UpdateChange) {
+        self.updates.retain(|before| {
+            (&before.run, &before.update_id, before.order) != (&change.run, &change.update_id, change.order)
+        });
+        self.updates.push(change);
     }
 
     /// A row of the timer queue was written.
@@ -159,6 +178,7 @@ impl Effects {
         self.offers.extend(later.offers);
         self.workflow_task_deadlines.extend(later.workflow_task_deadlines);
         self.changes.extend(later.changes);
+        self.updates.extend(later.updates);
         self.hand_overs.extend(later.hand_overs);
         self.outbox.extend(later.outbox);
         self.runs_opened += later.runs_opened;

@@ -4,7 +4,7 @@
 
 use stanchion_proto::row::run_row::WorkflowTask;
 
-use crate::run::Run;
+use crate::run::{Run, speculative::is_stored};
 use crate::state::{StateFault, StateResult};
 
 /// Checks the run in builds with debug assertions; elsewhere it costs nothing.
@@ -32,13 +32,20 @@ pub fn validate(run: &Run) -> StateResult<()> {
     holds("B5: a closed run has no task with a worker", run.is_open() || !run.workflow_task_started())?;
     holds("B6: only a closed run has a successor", row.successor_run_id.is_empty() || !run.is_open())?;
     holds("F2: a closed run has no timers", run.is_open() || run.timers.is_empty())?;
-    holds("C1: a run that backs off has no workflow task", !row.backing_off || row.workflow_task.is_none())?;
+    holds("C1: a run that backs off has completed no workflow task", {
+        !row.backing_off || row.last_completed_event_id == 0
+    })?;
     holds("C1: fences only grow", task_stamp(row.workflow_task.as_ref()) <= row.next_stamp)?;
     if let Some(task) = &row.workflow_task {
         holds("C1: a task's events lie within the history or right behind it", task_ids_fit(task, row.next_event_id))?;
     }
     for (scheduled_event_id, _) in run.activities.iter() {
         holds("B4: a pending activity was scheduled", *scheduled_event_id < row.next_event_id)?;
+    }
+    for (_, update) in run.updates.iter() {
+        holds("E3: an update in flight was admitted", update.order <= row.updates_admitted)?;
+        holds("E3: an accepted update has its event", update.accepted_event_id < row.next_event_id)?;
+        holds("E3: a closed run leaves no update waiting", run.is_open() || update.accepted_event_id > 0)?;
     }
     for (_, timer) in run.timers.iter() {
         holds("B4: a timer was started", timer.started_event_id < row.next_event_id)?;
@@ -56,10 +63,10 @@ fn task_stamp(task: Option<&WorkflowTask>) -> u64 {
 
 fn task_ids_fit(task: &WorkflowTask, next_event_id: i64) -> bool {
     match task {
-        WorkflowTask::Scheduled(task) if task.attempt == 1 => task.scheduled_event_id < next_event_id,
+        WorkflowTask::Scheduled(task) if is_stored(task) => task.scheduled_event_id < next_event_id,
         WorkflowTask::Scheduled(task) => task.scheduled_event_id <= next_event_id,
         WorkflowTask::Started(started) => match &started.scheduled {
-            Some(task) if task.attempt == 1 => {
+            Some(task) if is_stored(task) => {
                 task.scheduled_event_id < started.started_event_id && started.started_event_id < next_event_id
             }
             Some(task) => task.scheduled_event_id == next_event_id && started.started_event_id == next_event_id + 1,

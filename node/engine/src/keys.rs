@@ -17,6 +17,22 @@ pub enum RunPart {
     Buffered = 2,
 }
 
+/// Which of a run's updates a row of [`crate::Table::Update`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum UpdatePart {
+    InFlight = 0,
+    Completed = 1,
+}
+
+/// Key of [`crate::Table::Update`]; with an empty id, what the keys of all updates of that part begin with.
+pub fn update(run: &RunKey, part: UpdatePart, update_id: &str) -> Vec<u8> {
+    let mut key = run_with(run, 1 + update_id.len());
+    key.push(part as u8);
+    key.extend_from_slice(update_id.as_bytes());
+    key
+}
+
 /// Key of [`crate::Table::Current`].
 pub fn current(namespace_id: &str, workflow_id: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(namespace_id.len() + workflow_id.len() + 4);

@@ -68,6 +68,12 @@ limits! {
     pending_children_max = 2000;
     pending_signals_max = 2000;
     pending_cancels_max = 2000;
+    /// Updates of one run that are admitted and have no outcome yet.
+    updates_in_flight_max = 10;
+    /// Updates that one run may have had, those in flight included.
+    updates_total_max = 2000;
+    /// Requests of one run's updates in flight, in bytes.
+    updates_in_flight_bytes_max = 20 * MIB;
     /// Waiting polls of one task queue.
     pollers_per_queue_max = 10_000;
     /// Tasks of one queue that a leader has offered and not yet seen started.

@@ -4,6 +4,8 @@ use stanchion_proto::command::WorkflowTaskToken;
 use stanchion_proto::temporal::activity::v1::ActivityOptions;
 use stanchion_proto::temporal::common::v1::{Link, WorkflowType};
 use stanchion_proto::temporal::history::v1::HistoryEvent;
+use stanchion_proto::temporal::protocol::v1::Message;
+use stanchion_proto::temporal::update::v1::Outcome;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
 use crate::effects::OutboxKey;
@@ -31,6 +33,19 @@ pub enum Reply {
     },
     /// SignalWorkflow.
     Signaled { link: Option<Link> },
+    /// UpdateWorkflow.
+    Updated { run: RunKey, order: u64, status: UpdateStatus },
+    /// UpdateWithStartWorkflow.
+    UpdatedWithStart {
+        run: RunKey,
+        order: u64,
+        status: UpdateStatus,
+        /// This command has started the run.
+        started: bool,
+        first_execution_run_id: String,
+        /// temporal.api.enums.v1.WorkflowExecutionStatus of the run.
+        run_status: i32,
+    },
     /// StartWorkflowTask.
     WorkflowTaskStarted(Box<WorkflowTaskStart>),
     /// CompleteWorkflowTask.
@@ -58,6 +73,18 @@ pub enum Reply {
     Rejected(Rejection),
 }
 
+/// How far an update has come.
+#[derive(Clone, PartialEq, Debug)]
+pub enum UpdateStatus {
+    /// Waits for a worker.
+    Admitted,
+    Accepted,
+    /// Has an outcome. To be rejected is one.
+    Completed(Box<Outcome>),
+    /// Will have none: nobody accepted it, and the run takes it no more.
+    Aborted(Rejection),
+}
+
 /// A workflow task as written: all that a poll response needs except the history's bytes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WorkflowTaskStart {
@@ -78,6 +105,8 @@ pub struct WorkflowTaskStart {
     pub transient_events: Vec<HistoryEvent>,
     pub scheduled_at: ShardTime,
     pub started_at: ShardTime,
+    /// Updates that wait for an answer.
+    pub messages: Vec<Message>,
 }
 
 /// A call that the rules refuse. Mapped to gRPC and HTTP status in one file of the server.
@@ -100,6 +129,8 @@ pub enum Code {
     ResourceExhausted,
     PermissionDenied,
     Unimplemented,
+    Unavailable,
+    Aborted,
     Internal,
 }
 
@@ -115,9 +146,31 @@ pub enum Detail {
     QueryFailed,
     WorkflowNotReady,
     ResourceExhausted { cause: i32, scope: i32 },
+    PermissionDenied,
+    /// Of several operations in one call, what became of each.
+    MultiOperation(Vec<OperationOutcome>),
+}
+
+/// See [`Detail::MultiOperation`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum OperationOutcome {
+    Done,
+    /// Not done because of another one.
+    Aborted,
+    Refused(Rejection),
 }
 
 impl Rejection {
+    /// One of the operations of update-with-start was refused: as the real server answers the whole call.
+    pub fn of_operations(operations: [OperationOutcome; 2]) -> Self {
+        let refused = operations.iter().find_map(|operation| match operation {
+            OperationOutcome::Refused(rejection) => Some(rejection.code),
+            _ => None,
+        });
+        Self::new(refused.unwrap_or(Code::Aborted), "Update-with-Start could not be executed.")
+            .with(Detail::MultiOperation(operations.into()))
+    }
+
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), detail: Detail::None }
     }

@@ -48,6 +48,8 @@ pub enum Table {
     Dedup = 10,
     /// Meta group: namespaces, nodes, slot map, features.
     Meta = 11,
+    /// (run, marker, update id) to an update that is in flight (marker 0) or completed (1).
+    Update = 12,
     /// (run, initiated event id) to a pending child.
     Child = 13,
     /// (run, initiated event id) to a signal or cancel request to another run that is not answered.

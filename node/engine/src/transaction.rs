@@ -56,6 +56,9 @@ pub struct EngineBounds {
     pub pending_cancels_max: usize,
     pub payload_bytes_max: usize,
     pub memo_bytes_max: usize,
+    pub updates_in_flight_max: usize,
+    pub updates_total_max: usize,
+    pub updates_in_flight_bytes_max: usize,
 }
 
 impl EngineBounds {
@@ -81,6 +84,10 @@ impl EngineBounds {
             pending_cancels_max: count(stamped.pending_cancels_max, defaults.pending_cancels_max),
             payload_bytes_max: or(stamped.payload_bytes_max, defaults.payload_bytes_max) as usize,
             memo_bytes_max: or(stamped.memo_bytes_max, defaults.memo_bytes_max) as usize,
+            updates_in_flight_max: count(stamped.updates_in_flight_max, defaults.updates_in_flight_max),
+            updates_total_max: count(stamped.updates_total_max, defaults.updates_total_max),
+            updates_in_flight_bytes_max: or(stamped.updates_in_flight_bytes_max, defaults.updates_in_flight_bytes_max)
+                as usize,
         }
     }
 }

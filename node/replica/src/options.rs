@@ -120,6 +120,9 @@ impl ReplicaOptions {
             pending_cancels_max: small(ours.pending_cancels_max, usual.pending_cancels_max),
             payload_bytes_max: differing(ours.payload_bytes_max, usual.payload_bytes_max),
             memo_bytes_max: differing(ours.memo_bytes_max, usual.memo_bytes_max),
+            updates_in_flight_max: small(ours.updates_in_flight_max, usual.updates_in_flight_max),
+            updates_total_max: small(ours.updates_total_max, usual.updates_total_max),
+            updates_in_flight_bytes_max: differing(ours.updates_in_flight_bytes_max, usual.updates_in_flight_bytes_max),
         };
         (bounds != Bounds::default()).then_some(bounds)
     }

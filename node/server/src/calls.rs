@@ -67,6 +67,11 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
             serve_local::<api::GetWorkflowExecutionHistoryReverseRequest>(node, body, deadline).await
         }
         "QueryWorkflow" => serve_local::<api::QueryWorkflowRequest>(node, body, deadline).await,
+        "UpdateWorkflowExecution" => serve_local::<api::UpdateWorkflowExecutionRequest>(node, body, deadline).await,
+        "PollWorkflowExecutionUpdate" => {
+            serve_local::<api::PollWorkflowExecutionUpdateRequest>(node, body, deadline).await
+        }
+        "ExecuteMultiOperation" => serve_local::<api::ExecuteMultiOperationRequest>(node, body, deadline).await,
         "ResetStickyTaskQueue" => serve_local::<api::ResetStickyTaskQueueRequest>(node, body, deadline).await,
         "RespondWorkflowTaskCompleted" => {
             serve_local::<api::RespondWorkflowTaskCompletedRequest>(node, body, deadline).await

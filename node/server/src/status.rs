@@ -6,14 +6,16 @@
 use bytes::Bytes;
 use prost::{Message, Name};
 use stanchion_engine::Rejection;
-use stanchion_engine::reply::{Code as RejectionCode, Detail};
+use stanchion_engine::reply::{Code as RejectionCode, Detail, OperationOutcome};
 use stanchion_proto::node::{CallReply, NotHere, call_reply::Outcome};
 use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
 use stanchion_proto::temporal::errordetails::v1::{
-    ActivityExecutionAlreadyStartedFailure, NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure, NotFoundFailure,
-    QueryFailedFailure, ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
+    ActivityExecutionAlreadyStartedFailure, MultiOperationExecutionFailure, NamespaceAlreadyExistsFailure,
+    NamespaceNotFoundFailure, NotFoundFailure, PermissionDeniedFailure, QueryFailedFailure, ResourceExhaustedFailure,
+    WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
-use stanchion_proto::temporal::failure::v1::Failure;
+use stanchion_proto::temporal::errordetails::v1::multi_operation_execution_failure::OperationStatus;
+use stanchion_proto::temporal::failure::v1::{Failure, MultiOperationExecutionAborted};
 use tonic::{Code, Status};
 
 use crate::shell::CallError;
@@ -61,7 +63,15 @@ impl From<CallError> for Status {
 /// The rules refuse the call.
 pub fn of_rejection(rejection: Rejection) -> Status {
     let Rejection { code, message, detail } = rejection;
-    let code = match code {
+    let code = code_of(code);
+    match any_of(detail) {
+        None => Status::new(code, message),
+        Some(any) => with_details(code, message, vec![any]),
+    }
+}
+
+fn code_of(code: RejectionCode) -> Code {
+    match code {
         RejectionCode::InvalidArgument => Code::InvalidArgument,
         RejectionCode::NotFound => Code::NotFound,
         RejectionCode::AlreadyExists => Code::AlreadyExists,
@@ -69,11 +79,9 @@ pub fn of_rejection(rejection: Rejection) -> Status {
         RejectionCode::ResourceExhausted => Code::ResourceExhausted,
         RejectionCode::PermissionDenied => Code::PermissionDenied,
         RejectionCode::Unimplemented => Code::Unimplemented,
+        RejectionCode::Unavailable => Code::Unavailable,
+        RejectionCode::Aborted => Code::Aborted,
         RejectionCode::Internal => Code::Internal,
-    };
-    match any_of(detail) {
-        None => Status::new(code, message),
-        Some(any) => with_details(code, message, vec![any]),
     }
 }
 
@@ -94,7 +102,25 @@ fn any_of(detail: Detail) -> Option<prost_types::Any> {
         Detail::QueryFailed => any(&QueryFailedFailure { failure: None }),
         Detail::WorkflowNotReady => any(&WorkflowNotReadyFailure {}),
         Detail::ResourceExhausted { cause, scope } => any(&ResourceExhaustedFailure { cause, scope }),
+        Detail::PermissionDenied => any(&PermissionDeniedFailure::default()),
+        Detail::MultiOperation(operations) => {
+            any(&MultiOperationExecutionFailure { statuses: operations.into_iter().map(operation_status).collect() })
+        }
     })
+}
+
+fn operation_status(outcome: OperationOutcome) -> OperationStatus {
+    match outcome {
+        OperationOutcome::Done => OperationStatus::default(),
+        OperationOutcome::Aborted => OperationStatus {
+            code: Code::Aborted as i32,
+            message: "Operation was aborted.".to_owned(),
+            details: vec![any(&MultiOperationExecutionAborted {})],
+        },
+        OperationOutcome::Refused(Rejection { code, message, detail }) => {
+            OperationStatus { code: code_of(code) as i32, message, details: any_of(detail).into_iter().collect() }
+        }
+    }
 }
 
 fn any<M: Message + Name>(message: &M) -> prost_types::Any {

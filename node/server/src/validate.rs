@@ -9,14 +9,17 @@ use prost::Message;
 use stanchion_engine::Rejection;
 use stanchion_engine::cron::Cron;
 use stanchion_engine::limits::Limits;
+use stanchion_engine::reply::{Code, Detail};
 use stanchion_proto::temporal::common::v1::{
     Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link,
 };
-use stanchion_proto::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
+use stanchion_proto::temporal::enums::v1::{
+    UpdateWorkflowExecutionLifecycleStage, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartActivityExecutionRequest,
-    StartWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
 };
 
 use crate::shell::clock;
@@ -223,6 +226,37 @@ pub fn start(request: &StartWorkflowExecutionRequest, limits: &Limits) -> Checke
     priority(request.priority.as_ref())?;
     blob(request.input.as_ref(), limits)?;
     memo(request.memo.as_ref(), limits)
+}
+
+/// Fills in the id and the wait stage where they are left out.
+pub fn update(request: &mut UpdateWorkflowExecutionRequest, limits: &Limits) -> Checked {
+    execution(request.workflow_execution.as_ref())?;
+    let inner = request.request.get_or_insert_default();
+    let Some(meta) = &mut inner.meta else { return refuse("Update meta is not set on request.") };
+    short(&meta.update_id, limits, "UpdateId length exceeds limit.")?;
+    if meta.update_id.is_empty() {
+        meta.update_id = uuid::Uuid::new_v4().to_string();
+    }
+    let Some(input) = &inner.input else { return refuse("Update input is not set on request.") };
+    if input.name.is_empty() {
+        return refuse("Update name is not set on request.");
+    }
+    if !inner.completion_callbacks.is_empty() {
+        let message = "completion callbacks of updates are not supported by this release";
+        return Err(Rejection::new(Code::Unimplemented, message));
+    }
+    use UpdateWorkflowExecutionLifecycleStage as Stage;
+    let wait = request.wait_policy.get_or_insert_default();
+    match wait.lifecycle_stage() {
+        Stage::Unspecified => wait.lifecycle_stage = Stage::Completed as i32,
+        Stage::Admitted => {
+            let message =
+                "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported.";
+            return Err(Rejection::new(Code::PermissionDenied, message).with(Detail::PermissionDenied));
+        }
+        Stage::Accepted | Stage::Completed => {}
+    }
+    Ok(())
 }
 
 pub fn signal(request: &SignalWorkflowExecutionRequest, limits: &Limits) -> Checked {

@@ -304,6 +304,8 @@ async def update_task_and_a_signal_while_it_is_started(env: Env) -> None:
     """A signal that comes while a speculative task is started: buffered; the task's events whether it accepts or rejects."""
     for verdict in ("accepts", "rejects"):
         wid = env.name(verdict)
+        # A queue of its own: the first run's next task must not come in between.
+        env.tq = env.name(f"tq-{verdict}")
         await env.start(workflow_id=wid)
         await env.step()
         waiting = begin_update(env, "u1", workflow_execution=env.execution(wid))

@@ -4,7 +4,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
-use stanchion_proto::temporal::history::v1::HistoryEvent;
+use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
 
 use crate::keys;
 use crate::state::{StateFault, StateReader, StateResult, Table};
@@ -70,6 +70,13 @@ pub fn history<R: StateReader + ?Sized>(
         }
     }
     Ok(HistoryPage { bytes: page.into_bytes(), first: from, next })
+}
+
+/// One event of the run, decoded. That it is not there is a fault: whoever asks has its id from a row.
+pub fn event<R: StateReader + ?Sized>(reader: &R, run: &RunKey, id: EventId) -> StateResult<HistoryEvent> {
+    let page = history(reader, run, id, EventId(id.0 + 1), 1, usize::MAX)?;
+    let events = History::decode(page.bytes).map_err(|e| corrupt(&e.to_string()))?.events;
+    events.into_iter().next().ok_or_else(|| corrupt("an event that a row names is not there"))
 }
 
 /// Events with an id below `below`, the newest first, bounded as in [`history`].
@@ -207,7 +214,6 @@ mod tests {
     use super::*;
     use crate::memory::MemoryState;
     use crate::state::ShardState;
-    use stanchion_proto::temporal::history::v1::History;
 
     fn run(id: &str) -> RunKey {
         RunKey { namespace_id: "n".into(), workflow_id: "w".into(), run_id: id.into() }

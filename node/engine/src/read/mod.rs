@@ -7,14 +7,16 @@ mod pending;
 mod pending_activity;
 mod standalone;
 mod timers;
+mod update;
 mod view;
 pub mod visibility;
 
 pub use describe::describe;
 pub(crate) use history::event_of;
-pub use history::{HistoryPage, history, history_reverse};
+pub use history::{HistoryPage, event, history, history_reverse};
 pub use meta::{MetaView, meta};
 pub use pending::{PendingRow, pending};
 pub use standalone::{StandaloneView, standalone};
 pub use timers::timers;
+pub use update::update;
 pub use view::{RunView, StickyView, WorkflowTaskView, current_run_id, last_view, run_view};

@@ -5,6 +5,8 @@
 //!
 //! Never: half of a completion; a closing command past something that came in while the worker had the task.
 
+use std::collections::BTreeMap;
+
 use stanchion_proto::command::{CompleteWorkflowTask, WorkflowTaskToken};
 use stanchion_proto::row::{StickyRow, WorkflowTaskStartedRow};
 use stanchion_proto::temporal::command::v1::Command;
@@ -24,8 +26,9 @@ use stanchion_proto::temporal::workflowservice::v1::{
 };
 
 use super::close::{self, Successor};
-use super::workflow_task::{self, End, TaskFailure};
-use super::{Extra, Run, activities, external, timers};
+use super::updates::messages::{Messages, Provisional};
+use super::workflow_task::{self, End, Make, TaskFailure};
+use super::{Extra, Run, activities, external, speculative, start, timers, updates};
 use crate::lookup;
 use crate::reply::{Rejection, Reply};
 use crate::state::StateResult;
@@ -53,6 +56,8 @@ pub struct Completion<'c> {
     pub scheduled_activities: Vec<(i64, bool)>,
     /// A command had a result on the spot (an activity that nobody had started was canceled): schedule another workflow task.
     pub needs_workflow_task: bool,
+    /// What updates have become by this completion.
+    pub updates: BTreeMap<String, Provisional>,
 }
 
 /// A command that breaks a rule: the whole completion is dropped and the workflow task fails with this.
@@ -86,7 +91,7 @@ impl From<Refusal> for CommandFailure {
 }
 
 /// Why the commands did not go through.
-enum Stop {
+pub(super) enum Stop {
     Command(CommandFailure),
     Halt(Halt),
 }
@@ -172,8 +177,13 @@ fn apply(
     if let Some(task) = &started.scheduled {
         workflow_task::remove_row(tx, &run, task);
     }
-    workflow_task::store_transient(&mut run, &mut started, &request.identity);
-    let completed_event_id = record_completed(tx, &mut run, &started, request);
+    let discarded = speculative::is_discarded(&run, started.scheduled.as_ref(), request);
+    let completed_event_id = if discarded {
+        EventId(0)
+    } else {
+        workflow_task::store_transient(&mut run, &mut started, &request.identity);
+        record_completed(tx, &mut run, &started, request)
+    };
     run.row.sticky = request.sticky_attributes.as_ref().and_then(|sticky| {
         let task_queue = sticky.worker_task_queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default();
         (!task_queue.is_empty()).then(|| StickyRow {
@@ -181,11 +191,6 @@ fn apply(
             schedule_to_start_timeout: nanos(sticky.schedule_to_start_timeout.as_ref()),
         })
     });
-    run.row.workflow_task_attempt = 1;
-    run.row.workflow_task_failed_cause = 0;
-    run.row.previous_started_event_id = started.started_event_id;
-    run.row.last_completed_event_id = completed_event_id.0;
-
     let mut completion = Completion {
         completed_event_id,
         identity: &request.identity,
@@ -193,27 +198,55 @@ fn apply(
         eager_activities: Vec::new(),
         scheduled_activities: Vec::new(),
         needs_workflow_task: false,
+        updates: BTreeMap::new(),
     };
     let mut unseen = run.has_buffered();
     let mut successor = None;
+    let mut messages = Messages::of(&request.messages);
     for command in &request.commands {
-        successor = one(tx, &mut run, &mut completion, &mut unseen, command)?;
+        successor = one(tx, &mut run, &mut completion, &mut unseen, &mut messages, command)?;
+    }
+    for message in messages.rest() {
+        updates::messages::receive(tx, &mut run, &mut completion, message)?;
+    }
+    if run.is_open() && !request.force_create_new_workflow_task {
+        updates::reject_unprocessed(tx, &mut run);
     }
     if run.is_open() {
         activities::dispatch(tx, &mut run, &mut completion)?;
     }
     let mut next = None;
-    if run.is_open() && (request.force_create_new_workflow_task || unseen || completion.needs_workflow_task) {
+    if let Some(make) = next_task(&run, &completion, request, unseen) {
         let returned_to = request.return_new_workflow_task.then_some(request.identity.as_str());
         let original = heartbeat.then_some(original_scheduled_at);
-        next = workflow_task::schedule_next(tx, &mut run, original, returned_to);
+        next = workflow_task::schedule_next(tx, &mut run, original, returned_to, make);
     }
+    let reset_history_event_id = if discarded { run.row.previous_started_event_id } else { 0 };
     close::finish_chain(tx, run, successor)?;
     Ok(Reply::WorkflowTaskCompleted {
         next: next.map(Box::new),
         eager_activities: completion.eager_activities,
-        reset_history_event_id: 0,
+        reset_history_event_id,
     })
+}
+
+/// What kind of workflow task follows at once, if one does.
+fn next_task(
+    run: &Run,
+    completion: &Completion<'_>,
+    request: &RespondWorkflowTaskCompletedRequest,
+    unseen: bool,
+) -> Option<Make> {
+    if !run.is_open() {
+        None
+    } else if request.force_create_new_workflow_task || unseen || completion.needs_workflow_task {
+        Some(Make::Ordinary)
+    } else if updates::any_waiting(run) {
+        // Only a task that this worker takes along need not be recorded.
+        Some(if request.return_new_workflow_task { Make::Speculative } else { Make::Ordinary })
+    } else {
+        None
+    }
 }
 
 /// A worker that only ever asks for more time loses the task.
@@ -226,7 +259,7 @@ fn stuck(tx: &mut Transaction<'_>, mut run: Box<Run>, started: WorkflowTaskStart
 
 #[allow(deprecated)]
 fn record_completed(
-    tx: &Transaction<'_>,
+    tx: &mut Transaction<'_>,
     run: &mut Run,
     started: &WorkflowTaskStartedRow,
     request: &RespondWorkflowTaskCompletedRequest,
@@ -251,6 +284,13 @@ fn record_completed(
     let id = run.record(tx.now, Attributes::WorkflowTaskCompletedEventAttributes(event));
     let build_id = request.worker_version_stamp.as_ref().map(|stamp| stamp.build_id.clone()).unwrap_or_default();
     add_reset_point(tx, run, &request.binary_checksum, &build_id, id);
+    run.row.workflow_task_attempt = 1;
+    run.row.workflow_task_failed_cause = 0;
+    run.row.close_attempted = false;
+    run.row.previous_started_event_id = started.started_event_id;
+    run.row.last_completed_event_id = id.0;
+    // An update may have had a worker at work before the run's start was due.
+    start::end_backoff(tx, run);
     id
 }
 
@@ -285,6 +325,7 @@ fn one(
     run: &mut Run,
     completion: &mut Completion<'_>,
     unseen: &mut bool,
+    messages: &mut Messages<'_>,
     command: &Command,
 ) -> Result<Successor, Stop> {
     let extra = Extra {
@@ -383,10 +424,8 @@ fn one(
             external::request_cancel(tx, run, completion, extra, attributes)?;
         }
         CommandType::ProtocolMessage => {
-            return Err(unsupported(
-                WorkflowTaskFailedCause::BadUpdateWorkflowExecutionMessage,
-                "ProtocolMessageCommand",
-            ));
+            let message = messages.take(attributes!(ProtocolMessageCommandAttributes))?;
+            updates::messages::receive(tx, run, completion, message)?;
         }
         CommandType::ScheduleNexusOperation => {
             return Err(unsupported(
@@ -466,9 +505,14 @@ fn refuse(
     let repeated = token.attempt > 1 && failure.cause != WorkflowTaskFailedCause::UnhandledCommand && !failure.ends_run;
     if repeated {
         // The attempt is left to its time-out, so that code which keeps sending the same is not asked at once again.
-        return Err(rejection.into());
+        let mut run = lookup::run(tx, &token.workflow_id, &token.run_id)?;
+        updates::abort_sent(tx, &mut run);
+        run.keep_speculative();
+        tx.finish(run)?;
+        return Ok(Reply::Rejected(rejection));
     }
     let mut run = lookup::run(tx, &token.workflow_id, &token.run_id)?;
+    updates::abort_sent(tx, &mut run);
     let Some(started) = workflow_task::take_started(&mut run, token) else {
         return Err(workflow_task::not_found().into());
     };

@@ -32,8 +32,16 @@ const CHUNK: usize = 64;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Tables whose keys begin with the run. The run's own row goes first: what is not found is not looked into.
-const TABLES: [Table; 7] =
-    [Table::Run, Table::Activity, Table::Timer, Table::Child, Table::External, Table::Dedup, Table::History];
+const TABLES: &[Table] = &[
+    Table::Run,
+    Table::Activity,
+    Table::Timer,
+    Table::Update,
+    Table::Child,
+    Table::External,
+    Table::Dedup,
+    Table::History,
+];
 
 /// DeleteWorkflow.
 pub fn delete(tx: &mut Transaction<'_>, command: &DeleteWorkflow) -> Outcome<Reply> {
@@ -116,7 +124,7 @@ fn delete_rows(tx: &mut Transaction<'_>, slot: Slot, key: &RunKey) -> StateResul
     let prefix = keys::run(key);
     let end = keys::after(&prefix);
     let mut bytes = 0;
-    for table in TABLES {
+    for table in TABLES.iter().copied() {
         let mut from = prefix.clone();
         loop {
             if tx.rows_purged >= ROWS_MAX || bytes >= BYTES_MAX {

@@ -21,7 +21,7 @@ use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::sdk::v1::{EventGroupMarker, UserMetadata};
 
-use super::Run;
+use super::{Run, speculative};
 use crate::history;
 use crate::time::timestamp;
 use crate::types::{EventId, ShardTime};
@@ -122,6 +122,7 @@ impl Run {
     }
 
     fn push(&mut self, mut event: HistoryEvent) -> EventId {
+        speculative::settle(self);
         let id = self.row.next_event_id;
         self.row.next_event_id += 1;
         event.event_id = id;

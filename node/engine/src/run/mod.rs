@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, VisibilityRow,
+    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, UpdateRow, VisibilityRow,
     run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 
 use crate::effects::RunChange;
-use crate::keys::{self, RunPart};
+use crate::keys::{self, RunPart, UpdatePart};
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Transaction, decode};
 use crate::types::{EventId, RunKey, Slot};
@@ -31,10 +31,13 @@ mod cron;
 pub mod delete;
 pub mod events;
 pub mod external;
+pub mod multi_operation;
 pub mod signals;
+pub mod speculative;
 pub mod start;
 pub mod timers;
 pub mod tracked;
+pub mod updates;
 pub mod workflow_task;
 
 pub use events::Extra;
@@ -58,6 +61,8 @@ pub struct Run {
     pub timers: Tracked<String, TimerRow>,
     /// Signals and cancel requests to other runs that are not answered, by initiated event id.
     pub externals: Tracked<i64, ExternalRow>,
+    /// Updates without an outcome, by id. A closed run keeps the accepted ones.
+    pub updates: Tracked<String, UpdateRow>,
     detail: RunDetailRow,
     detail_changed: bool,
     /// Events without an id yet. Invariant: empty between commands, unless a workflow task is started.
@@ -68,6 +73,8 @@ pub struct Run {
     batch: BytesMut,
     /// Id of the first event in `batch`.
     batch_first: i64,
+    /// The command is about updates alone: a speculative workflow task stays one.
+    keeps_speculative: bool,
     /// As it was when the command began.
     before: Before,
 }
@@ -99,6 +106,8 @@ impl Run {
             activities: Tracked::default(),
             timers: Tracked::default(),
             externals: Tracked::default(),
+            updates: Tracked::default(),
+            keeps_speculative: false,
             detail,
             detail_changed,
             buffered: Vec::new(),
@@ -127,6 +136,7 @@ impl Run {
         run.externals = Tracked::loaded(read_rows(state, slot, Table::External, key, by_event)?);
         run.timers =
             Tracked::loaded(read_rows(state, slot, Table::Timer, key, |rest| String::from_utf8(rest.to_vec()).ok())?);
+        run.updates = Tracked::loaded(updates::read_rows(state, key)?);
         run.detail_changed = false;
         run.mark_unchanged();
         Ok(Some(run))
@@ -152,6 +162,11 @@ impl Run {
     /// A workflow task is scheduled or started.
     pub fn has_workflow_task(&self) -> bool {
         self.row.workflow_task.is_some()
+    }
+
+    /// This command is about updates alone: a speculative workflow task need not become an ordinary one.
+    pub(super) fn keep_speculative(&mut self) {
+        self.keeps_speculative = true;
     }
 
     /// No worker has a task of this run or is to get one. A closed run may still show the task that it closed over.
@@ -209,12 +224,21 @@ impl Run {
             + 128 * self.timers.len()
             + self.externals.bytes()
             + 256 * self.externals.len()
+            + self.updates.bytes()
+            + 128 * self.updates.len()
     }
 
     /// Stages what changed. Called by [`Transaction::finish`] alone.
     pub(crate) fn flush(&mut self, tx: &mut Transaction<'_>) -> StateResult<()> {
+        let keeps_speculative = std::mem::take(&mut self.keeps_speculative);
+        if self.is_open() && !keeps_speculative {
+            speculative::settle(self);
+        }
         if !self.is_open() {
             self.drop_buffered();
+            if !self.before.exists || self.before.status != self.row.status {
+                updates::run_closed(tx, self);
+            }
         } else if !self.workflow_task_started() {
             self.flush_buffered();
         }
@@ -240,6 +264,9 @@ impl Run {
             write_row(tx, slot, Table::External, keys::run_event(key, EventId(*id)), row);
         });
         self.timers.drain_changed(|id, row| write_row(tx, slot, Table::Timer, keys::run_name(key, id), row));
+        self.updates.drain_changed(|id, row| {
+            write_row(tx, slot, Table::Update, keys::update(key, UpdatePart::InFlight, id), row);
+        });
         self.flush_current(tx);
         self.emit_change(tx);
         self.mark_unchanged();
@@ -364,7 +391,18 @@ fn read_rows<K: Ord, M: Message + Default>(
     run: &RunKey,
     id: impl Fn(&[u8]) -> Option<K>,
 ) -> StateResult<BTreeMap<K, M>> {
-    let prefix = keys::run(run);
+    read_rows_under(state, slot, table, run, keys::run(run), id)
+}
+
+/// As [`read_rows`], of keys that begin with `prefix` alone.
+fn read_rows_under<K: Ord, M: Message + Default>(
+    state: &dyn ShardState,
+    slot: Slot,
+    table: Table,
+    run: &RunKey,
+    prefix: Vec<u8>,
+    id: impl Fn(&[u8]) -> Option<K>,
+) -> StateResult<BTreeMap<K, M>> {
     let end = keys::after(&prefix);
     let mut from = prefix.clone();
     let mut rows = BTreeMap::new();

@@ -179,7 +179,7 @@ pub(super) struct Policies {
 }
 
 impl Policies {
-    fn of_start(request: &StartWorkflowExecutionRequest) -> Result<Self, Rejection> {
+    pub(super) fn of_start(request: &StartWorkflowExecutionRequest) -> Result<Self, Rejection> {
         Self::of(
             request.workflow_id_reuse_policy(),
             request.workflow_id_conflict_policy(),

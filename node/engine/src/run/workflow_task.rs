@@ -25,7 +25,8 @@ use stanchion_proto::temporal::history::v1::{
 };
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 
-use super::{Run, events};
+use super::speculative::is_stored;
+use super::{Run, events, updates};
 use crate::effects::{Offer, TaskKind, TaskRef, TaskStart};
 use crate::reply::{Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration};
@@ -35,6 +36,8 @@ use crate::{lookup, pending};
 
 /// Attempts up to this one get the run's own time-out; later ones get longer, so that a broken worker is not asked all the time.
 const PLAIN_ATTEMPTS: i32 = 3;
+/// A speculative task that nobody takes up for this long becomes an ordinary one, by way of a time-out.
+const SPECULATIVE_WAIT: i64 = 5 * SECOND;
 const RETRY_INITIAL: i64 = 5 * SECOND;
 const RETRY_MAX: i64 = 600 * SECOND;
 
@@ -55,7 +58,7 @@ pub fn schedule_if_none(tx: &mut Transaction<'_>, run: &mut Run) {
 
 /// Schedules a workflow task. If the leader holds a poller of its queue, the task starts at once.
 pub fn schedule(tx: &mut Transaction<'_>, run: &mut Run) {
-    write_scheduled(tx, run, None);
+    write_scheduled(tx, run, None, Make::Ordinary);
     let queue = scheduled(run).map(|s| offered_queue(run, s).0.to_owned()).unwrap_or_default();
     let Some(reservation) = tx.take_reservation(&queue, false) else { return offer(tx, run) };
     let poller = reservation.poller.clone().unwrap_or_default();
@@ -64,24 +67,54 @@ pub fn schedule(tx: &mut Transaction<'_>, run: &mut Run) {
     }
 }
 
+/// An update has been admitted: a run without a workflow task gets a speculative one. It does not wait for a delayed start.
+pub(super) fn schedule_for_updates(tx: &mut Transaction<'_>, run: &mut Run) {
+    if !run.has_workflow_task() {
+        write_scheduled(tx, run, None, Make::Speculative);
+        offer(tx, run);
+    }
+    run.keep_speculative();
+}
+
+/// The attempt of the run's workflow task, or of its next one.
+pub(super) fn attempt(run: &Run) -> i32 {
+    match &run.row.workflow_task {
+        Some(WorkflowTask::Scheduled(task)) => task.attempt,
+        Some(WorkflowTask::Started(started)) => started.scheduled.as_ref().map_or(1, |task| task.attempt),
+        None => run.row.workflow_task_attempt,
+    }
+}
+
+/// What kind of workflow task is to be scheduled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    Ordinary,
+    /// For updates alone (see [`speculative`]).
+    Speculative,
+}
+
 /// Schedules a task that continues a chain of forced ones, and offers it or, for the worker that asked for it, starts it.
-pub fn schedule_next(
+pub(super) fn schedule_next(
     tx: &mut Transaction<'_>,
     run: &mut Run,
     original_scheduled_at: Option<i64>,
     returned_to: Option<&str>,
+    make: Make,
 ) -> Option<WorkflowTaskStart> {
     const REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
     let Some(identity) = returned_to else {
         if original_scheduled_at.is_none() {
             schedule(tx, run);
         } else {
-            write_scheduled(tx, run, original_scheduled_at);
+            write_scheduled(tx, run, original_scheduled_at, Make::Ordinary);
             offer(tx, run);
         }
         return None;
     };
-    write_scheduled(tx, run, original_scheduled_at);
+    write_scheduled(tx, run, original_scheduled_at, make);
+    if make == Make::Speculative {
+        run.keep_speculative();
+    }
     let queue = scheduled(run).map(|s| offered_queue(run, s).0.to_owned()).unwrap_or_default();
     let mut start = begin(tx, run, REQUEST_ID, identity, &queue, Begin::Unoffered)?;
     // The worker that completed the task before has everything up to it, sticky queue or not.
@@ -96,17 +129,18 @@ pub fn schedule_eager(
     identity: &str,
     request_id: &str,
 ) -> Option<WorkflowTaskStart> {
-    write_scheduled(tx, run, None);
+    write_scheduled(tx, run, None, Make::Ordinary);
     let queue = run.row.task_queue.clone();
     begin(tx, run, request_id, identity, &queue, Begin::Eager)
 }
 
-fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_at: Option<i64>) {
+fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_at: Option<i64>, mut make: Make) {
     debug_assert!(!run.has_workflow_task(), "one outstanding workflow task");
     if run.has_buffered() {
         // Something new to tell the worker: this is not a repetition.
         run.row.workflow_task_attempt = 1;
         run.flush_buffered();
+        make = Make::Ordinary;
     }
     let attempt = run.row.workflow_task_attempt.max(1);
     let task = WorkflowTaskScheduledRow {
@@ -117,8 +151,9 @@ fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_a
         original_scheduled_at: original_scheduled_at.unwrap_or(tx.now.0),
         start_to_close_timeout: start_to_close_timeout(run.row.task_timeout, attempt),
         sticky_task_queue: run.row.sticky.as_ref().map(|s| s.task_queue.clone()).unwrap_or_default(),
+        speculative: make == Make::Speculative,
     };
-    if attempt == 1 {
+    if is_stored(&task) {
         run.record(tx.now, scheduled_attributes(run, &task));
     }
     run.row.workflow_task = Some(WorkflowTask::Scheduled(task));
@@ -127,11 +162,17 @@ fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_a
 /// Puts the scheduled task on offer.
 fn offer(tx: &mut Transaction<'_>, run: &Run) {
     let Some(task) = scheduled(run) else { return };
-    let start_before = (!task.sticky_task_queue.is_empty())
-        .then(|| run.row.sticky.as_ref().map(|s| ShardTime(task.scheduled_at).plus(s.schedule_to_start_timeout)))
-        .flatten();
+    let start_before = start_within(run, task).map(|limit| ShardTime(task.scheduled_at).plus(limit));
     let offer = offer_of(run, task);
     pending::offer(tx, offer, start_before);
+}
+
+/// How long the task may wait for a worker, if there is a limit to it.
+fn start_within(run: &Run, task: &WorkflowTaskScheduledRow) -> Option<i64> {
+    match &run.row.sticky {
+        Some(sticky) if !task.sticky_task_queue.is_empty() => Some(sticky.schedule_to_start_timeout),
+        _ => task.speculative.then_some(SPECULATIVE_WAIT),
+    }
 }
 
 fn scheduled(run: &Run) -> Option<&WorkflowTaskScheduledRow> {
@@ -192,8 +233,9 @@ fn begin(
 ) -> Option<WorkflowTaskStart> {
     let Some(WorkflowTask::Scheduled(mut task)) = run.row.workflow_task.take() else { return None };
     let offered_as = task_ref(&run.key, &task);
-    if task.attempt > 1 && task.scheduled_event_id != run.row.next_event_id {
+    if !is_stored(&task) && task.scheduled_event_id != run.row.next_event_id {
         task.attempt = 1;
+        task.speculative = false;
         run.row.workflow_task_attempt = 1;
         let EventId(id) = run.record(tx.now, scheduled_attributes(run, &task));
         task.scheduled_event_id = id;
@@ -211,7 +253,7 @@ fn begin(
         history_size_bytes: advice.history_bytes,
     };
     let task = started.scheduled.clone().unwrap_or_default();
-    if task.attempt == 1 {
+    if is_stored(&task) {
         let EventId(id) = run.record(tx.now, started_attributes(&started, identity));
         started.started_event_id = id;
     }
@@ -220,6 +262,7 @@ fn begin(
     if moved && how == Begin::Offered {
         pending::remove(tx, run.slot, TaskKind::Workflow, &offered_as, true);
     }
+    updates::sent(run);
     let deadline = tx.now.plus(task.start_to_close_timeout);
     pending::started(tx, &offer, deadline, how == Begin::Offered && !moved);
     let start = describe_start(run, &started, polled_queue);
@@ -241,6 +284,9 @@ fn advice(tx: &Transaction<'_>, run: &Run) -> Advice {
     }
     if u64::try_from(run.row.next_event_id).unwrap_or(0) >= tx.bounds.suggest_continue_as_new_events {
         reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents as i32);
+    }
+    if updates::many(tx, run) {
+        reasons.push(SuggestContinueAsNewReason::TooManyUpdates as i32);
     }
     Advice { history_bytes: run.row.history_bytes, reasons }
 }
@@ -270,6 +316,7 @@ fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &st
         transient_events: transient_events(&run.row, &WorkflowTask::Started(started.clone()), &started.identity),
         scheduled_at: ShardTime(task.scheduled_at),
         started_at: ShardTime(started.started_at),
+        messages: updates::outgoing(run, started.started_event_id - 1),
     }
 }
 
@@ -288,7 +335,7 @@ fn transient_events(row: &stanchion_proto::row::RunRow, task: &WorkflowTask, ide
             None => return Vec::new(),
         },
     };
-    if scheduled.attempt <= 1 || scheduled.scheduled_event_id != row.next_event_id || row.closed_at != 0 {
+    if is_stored(scheduled) || scheduled.scheduled_event_id != row.next_event_id || row.closed_at != 0 {
         return Vec::new();
     }
     let mut shown = vec![events::transient(
@@ -336,13 +383,14 @@ pub(super) fn run_closed(tx: &mut Transaction<'_>, run: &Run) {
     }
 }
 
-/// An attempt above 1 has completed: now its events are stored.
+/// A task whose events were not stored when they happened has completed, or ends otherwise: now they are stored.
 pub(super) fn store_transient(run: &mut Run, started: &mut WorkflowTaskStartedRow, identity: &str) {
     let Some(mut task) = started.scheduled.take() else { return };
-    if task.attempt > 1 {
+    if !is_stored(&task) {
         let attributes = scheduled_attributes(run, &task);
         let EventId(id) = run.record(ShardTime(task.scheduled_at), attributes);
         task.scheduled_event_id = id;
+        task.speculative = false;
         started.scheduled = Some(task);
         let EventId(id) = run.record(ShardTime(started.started_at), started_attributes(started, identity));
         started.started_event_id = id;
@@ -351,7 +399,7 @@ pub(super) fn store_transient(run: &mut Run, started: &mut WorkflowTaskStartedRo
     }
 }
 
-fn scheduled_attributes(run: &Run, task: &WorkflowTaskScheduledRow) -> Attributes {
+pub(super) fn scheduled_attributes(run: &Run, task: &WorkflowTaskScheduledRow) -> Attributes {
     scheduled_attributes_of(&run.row.task_queue, run.row.task_timeout, task)
 }
 
@@ -376,7 +424,7 @@ fn scheduled_attributes_of(normal_queue: &str, timeout: i64, task: &WorkflowTask
     })
 }
 
-fn started_attributes(started: &WorkflowTaskStartedRow, identity: &str) -> Attributes {
+pub(super) fn started_attributes(started: &WorkflowTaskStartedRow, identity: &str) -> Attributes {
     Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
         scheduled_event_id: started.scheduled.as_ref().map_or(0, |task| task.scheduled_event_id),
         identity: identity.to_owned(),
@@ -429,6 +477,7 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflowTask) -> Outcome<R
         tx.release(run);
         return Ok(Reply::Stale);
     };
+    run.keep_speculative();
     tx.finish(run)?;
     Ok(Reply::WorkflowTaskStarted(Box::new(start)))
 }
@@ -479,7 +528,7 @@ pub fn timeout(tx: &mut Transaction<'_>, command: &TimeoutWorkflowTask) -> Outco
     }
     match run.row.workflow_task.take() {
         Some(WorkflowTask::Started(started)) => end_attempt(tx, &mut run, started, End::TimedOut),
-        Some(WorkflowTask::Scheduled(task)) => give_up_sticky(tx, &mut run, &task),
+        Some(WorkflowTask::Scheduled(task)) => give_up_waiting(tx, &mut run, &task),
         None => {}
     }
     schedule(tx, &mut run);
@@ -497,18 +546,19 @@ fn is_due(tx: &Transaction<'_>, run: &Run, command: &TimeoutWorkflowTask) -> boo
             task.stamp == command.stamp && ShardTime(started.started_at).plus(task.start_to_close_timeout) <= tx.now
         }),
         (Some(WorkflowTask::Scheduled(task)), false) => {
-            let limit = run.row.sticky.as_ref().map_or(0, |sticky| sticky.schedule_to_start_timeout);
             task.stamp == command.stamp
-                && !task.sticky_task_queue.is_empty()
-                && ShardTime(task.scheduled_at).plus(limit) <= tx.now
+                && start_within(run, task).is_some_and(|limit| ShardTime(task.scheduled_at).plus(limit) <= tx.now)
         }
         _ => false,
     }
 }
 
-/// Nobody took the task off its sticky queue in time.
-fn give_up_sticky(tx: &mut Transaction<'_>, run: &mut Run, task: &WorkflowTaskScheduledRow) {
+/// Nobody took the task off its queue in time.
+fn give_up_waiting(tx: &mut Transaction<'_>, run: &mut Run, task: &WorkflowTaskScheduledRow) {
     pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), true);
+    if !is_stored(task) {
+        run.record(ShardTime(task.scheduled_at), scheduled_attributes(run, task));
+    }
     run.record(
         tx.now,
         Attributes::WorkflowTaskTimedOutEventAttributes(WorkflowTaskTimedOutEventAttributes {
@@ -537,9 +587,19 @@ pub(super) enum End {
 }
 
 /// A started task ends without a completion. The next one is the caller's to schedule.
-pub(super) fn end_attempt(tx: &mut Transaction<'_>, run: &mut Run, started: WorkflowTaskStartedRow, end: End) {
+pub(super) fn end_attempt(tx: &mut Transaction<'_>, run: &mut Run, mut started: WorkflowTaskStartedRow, end: End) {
+    let offered_as = started.scheduled.clone().unwrap_or_default();
+    remove_row(tx, run, &offered_as);
+    if offered_as.speculative {
+        let identity = match &end {
+            End::Failed(why) => why.identity.clone(),
+            End::TimedOut => String::new(),
+        };
+        store_transient(run, &mut started, &identity);
+    }
     let task = started.scheduled.clone().unwrap_or_default();
-    remove_row(tx, run, &task);
+    run.row.close_attempted =
+        matches!(&end, End::Failed(why) if why.cause == WorkflowTaskFailedCause::UnhandledCommand as i32);
     run.row.workflow_task_failed_cause = match &end {
         End::Failed(why) => why.cause,
         End::TimedOut => 0,
@@ -601,7 +661,12 @@ pub(super) fn force_close(tx: &mut Transaction<'_>, run: &mut Run) {
         Some(WorkflowTask::Started(started)) => {
             end_attempt(tx, run, started, End::Failed(forced()));
         }
-        other => run.row.workflow_task = other,
+        Some(WorkflowTask::Scheduled(mut task)) => {
+            // One that nobody has taken up leaves no events.
+            task.speculative = false;
+            run.row.workflow_task = Some(WorkflowTask::Scheduled(task));
+        }
+        None => {}
     }
     run.flush_buffered();
 }

@@ -106,6 +106,9 @@ service! {
         reset_sticky_task_queue: ResetStickyTaskQueueRequest => ResetStickyTaskQueueResponse as routed;
         shutdown_worker: ShutdownWorkerRequest => ShutdownWorkerResponse as task_queue::shutdown_worker;
         query_workflow: QueryWorkflowRequest => QueryWorkflowResponse as waiting;
+        update_workflow_execution: UpdateWorkflowExecutionRequest => UpdateWorkflowExecutionResponse as routed;
+        poll_workflow_execution_update: PollWorkflowExecutionUpdateRequest => PollWorkflowExecutionUpdateResponse as routed;
+        execute_multi_operation: ExecuteMultiOperationRequest => ExecuteMultiOperationResponse as routed;
         describe_workflow_execution: DescribeWorkflowExecutionRequest => DescribeWorkflowExecutionResponse as routed;
         describe_task_queue: DescribeTaskQueueRequest => DescribeTaskQueueResponse as task_queue::describe_task_queue;
         get_cluster_info: GetClusterInfoRequest => GetClusterInfoResponse as cluster::get_cluster_info;
@@ -123,7 +126,6 @@ service! {
         validate_worker_deployment_version_compute_config: ValidateWorkerDeploymentVersionComputeConfigRequest => ValidateWorkerDeploymentVersionComputeConfigResponse;
         update_worker_deployment_version_compute_config: UpdateWorkerDeploymentVersionComputeConfigRequest => UpdateWorkerDeploymentVersionComputeConfigResponse;
         deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
-        execute_multi_operation: ExecuteMultiOperationRequest => ExecuteMultiOperationResponse;
         reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;
         list_task_queue_partitions: ListTaskQueuePartitionsRequest => ListTaskQueuePartitionsResponse;
         create_schedule: CreateScheduleRequest => CreateScheduleResponse;
@@ -155,8 +157,6 @@ service! {
         create_worker_deployment_version: CreateWorkerDeploymentVersionRequest => CreateWorkerDeploymentVersionResponse;
         update_worker_deployment_version_metadata: UpdateWorkerDeploymentVersionMetadataRequest => UpdateWorkerDeploymentVersionMetadataResponse;
         set_worker_deployment_manager: SetWorkerDeploymentManagerRequest => SetWorkerDeploymentManagerResponse;
-        update_workflow_execution: UpdateWorkflowExecutionRequest => UpdateWorkflowExecutionResponse;
-        poll_workflow_execution_update: PollWorkflowExecutionUpdateRequest => PollWorkflowExecutionUpdateResponse;
         start_batch_operation: StartBatchOperationRequest => StartBatchOperationResponse;
         stop_batch_operation: StopBatchOperationRequest => StopBatchOperationResponse;
         describe_batch_operation: DescribeBatchOperationRequest => DescribeBatchOperationResponse;

@@ -221,6 +221,11 @@ impl LeaderTerm {
                 start.reservation = queue.and_then(|queue| take(&queue.name, TaskKind::Activity));
                 tickets(start.reservation.as_slice())
             }
+            Some(Kind::UpdateWithStartWorkflow(both)) => {
+                let queue = both.start.as_ref().and_then(|start| start.task_queue.as_ref());
+                both.reservation = queue.and_then(|queue| take(&queue.name, TaskKind::Workflow));
+                tickets(both.reservation.as_slice())
+            }
             Some(Kind::CompleteWorkflowTask(complete)) => {
                 let commands = complete.request.as_ref().map(|r| r.commands.as_slice()).unwrap_or_default();
                 let queues = commands.iter().filter_map(|command| match &command.attributes {

@@ -26,6 +26,7 @@ mod poll_response;
 mod queries;
 pub mod recovery;
 mod term;
+mod updates;
 mod watchers;
 
 use std::collections::HashMap;

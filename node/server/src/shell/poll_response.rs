@@ -40,6 +40,7 @@ pub fn build<R: StateReader>(
         }),
         scheduled_time: Some(timestamp(start.scheduled_at)),
         started_time: Some(timestamp(start.started_at)),
+        messages: start.messages.clone(),
         ..Default::default()
     })
 }

@@ -25,6 +25,7 @@ use super::outbox::OutboxMail;
 use super::pending::PendingWindow;
 use super::queries::Queries;
 use super::recovery::Recovery;
+use super::updates::UpdateWaiters;
 use super::watchers::Watchers;
 use super::{CallError, Parts};
 
@@ -43,6 +44,7 @@ pub struct LeaderTerm {
     due_sooner: Notify,
     pub(super) watchers: Watchers,
     pub(super) queries: Queries,
+    pub(super) updates: UpdateWaiters,
     pub(super) reservations: Reservations,
     pub(super) outbox: OutboxMail,
     pub(super) next_queues: NextQueues,
@@ -65,6 +67,7 @@ impl LeaderTerm {
             due_sooner: Notify::new(),
             watchers: Watchers::default(),
             queries: Queries::default(),
+            updates: UpdateWaiters::default(),
             reservations: Reservations::default(),
             outbox: OutboxMail::default(),
             next_queues: NextQueues::default(),
@@ -105,6 +108,7 @@ impl LeaderTerm {
         self.over.cancel();
         self.watchers.close();
         self.queries.close();
+        self.updates.close();
         self.parts
             .dispatch
             .drop_source(stanchion_dispatch::Source { node: self.parts.neighbours.node_id(), group: self.group() });
@@ -291,6 +295,7 @@ impl LeaderTerm {
                 }
             }
             self.watchers.sweep();
+            self.updates.sweep();
             self.recovery.sweep(Instant::now());
             metrics::gauge!("stanchion_pending_tasks", "group" => group.clone()).set(self.window.lock().len() as f64);
         }
@@ -368,6 +373,9 @@ impl EffectSink for LeaderTerm {
             if let Some(me) = self.me.upgrade() {
                 tokio::spawn(async move { me.hand_over(hand_over) });
             }
+        }
+        for change in effects.updates {
+            self.updates.notify(change);
         }
         for change in &effects.changes {
             self.watchers.notify(change);

@@ -22,6 +22,7 @@ const TABLES: &[Table] = &[
     Table::Index,
     Table::Dedup,
     Table::Meta,
+    Table::Update,
     Table::Child,
     Table::External,
     Table::StandaloneActivity,

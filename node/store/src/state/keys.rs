@@ -32,7 +32,8 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Inbox
         | Table::StandaloneActivity
         | Table::VisibilityRecord
-        | Table::VisibilityCount => STATE,
+        | Table::VisibilityCount
+        | Table::Update => STATE,
     }
 }
 
