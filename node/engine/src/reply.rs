@@ -138,14 +138,29 @@ pub enum Code {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Detail {
     None,
-    NotFound { current_cluster: String, active_cluster: String },
-    WorkflowExecutionAlreadyStarted { start_request_id: String, run_id: String, first_execution_run_id: String },
-    NamespaceNotFound { namespace: String },
+    NotFound {
+        current_cluster: String,
+        active_cluster: String,
+    },
+    WorkflowExecutionAlreadyStarted {
+        start_request_id: String,
+        run_id: String,
+        first_execution_run_id: String,
+    },
+    NamespaceNotFound {
+        namespace: String,
+    },
     NamespaceAlreadyExists,
-    ActivityExecutionAlreadyStarted { start_request_id: String, run_id: String },
+    ActivityExecutionAlreadyStarted {
+        start_request_id: String,
+        run_id: String,
+    },
     QueryFailed,
     WorkflowNotReady,
-    ResourceExhausted { cause: i32, scope: i32 },
+    ResourceExhausted {
+        cause: i32,
+        scope: i32,
+    },
     PermissionDenied,
     /// Of several operations in one call, what became of each.
     MultiOperation(Vec<OperationOutcome>),

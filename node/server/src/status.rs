@@ -9,12 +9,12 @@ use stanchion_engine::Rejection;
 use stanchion_engine::reply::{Code as RejectionCode, Detail, OperationOutcome};
 use stanchion_proto::node::{CallReply, NotHere, call_reply::Outcome};
 use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
+use stanchion_proto::temporal::errordetails::v1::multi_operation_execution_failure::OperationStatus;
 use stanchion_proto::temporal::errordetails::v1::{
     ActivityExecutionAlreadyStartedFailure, MultiOperationExecutionFailure, NamespaceAlreadyExistsFailure,
     NamespaceNotFoundFailure, NotFoundFailure, PermissionDeniedFailure, QueryFailedFailure, ResourceExhaustedFailure,
     WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
-use stanchion_proto::temporal::errordetails::v1::multi_operation_execution_failure::OperationStatus;
 use stanchion_proto::temporal::failure::v1::{Failure, MultiOperationExecutionAborted};
 use tonic::{Code, Status};
 

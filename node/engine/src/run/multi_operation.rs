@@ -74,7 +74,8 @@ pub fn update_with_start<'c>(tx: &mut Transaction<'c>, command: &'c UpdateWithSt
 
 /// The open run is the one to update: no start is needed, or this one has made it before.
 fn is_meant(current: &CurrentRow, run: &Run, start: &StartWorkflowExecutionRequest, request: &Request) -> bool {
-    let made_by = current.request_ids.iter().find(|known| known.event_type == EventType::WorkflowExecutionStarted as i32);
+    let made_by =
+        current.request_ids.iter().find(|known| known.event_type == EventType::WorkflowExecutionStarted as i32);
     made_by.is_some_and(|made_by| made_by.request_id == start.request_id)
         || run.updates.contains(&updates::update_id(request).to_owned())
         || start.workflow_id_conflict_policy() == WorkflowIdConflictPolicy::UseExisting

@@ -267,7 +267,10 @@ pub(super) fn outgoing(run: &Run, behind_event_id: i64) -> Vec<Message> {
     let message = |(_, id, request): (u64, &String, &Request)| Message {
         id: request_message_id(id),
         protocol_instance_id: id.clone(),
-        body: Some(Any { type_url: format!("type.googleapis.com/{}", Request::full_name()), value: request.encode_to_vec() }),
+        body: Some(Any {
+            type_url: format!("type.googleapis.com/{}", Request::full_name()),
+            value: request.encode_to_vec(),
+        }),
         sequencing_id: Some(SequencingId::EventId(behind_event_id)),
     };
     waiting.into_iter().map(message).collect()

@@ -82,7 +82,10 @@ fn refused(start: OperationOutcome, update: Rejection) -> CallError {
 enum Attempt {
     Answered(Box<ExecuteMultiOperationResponse>),
     /// The update was admitted, and its run closed before a worker took it.
-    Overtaken { started: bool, why: Rejection },
+    Overtaken {
+        started: bool,
+        why: Rejection,
+    },
 }
 
 async fn once(

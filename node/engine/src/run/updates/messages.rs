@@ -11,12 +11,12 @@ use prost::Message as _;
 use stanchion_proto::row::CompletedUpdateRow;
 use stanchion_proto::temporal::command::v1::ProtocolMessageCommandAttributes;
 use stanchion_proto::temporal::enums::v1::{EventType, WorkflowTaskFailedCause};
+use stanchion_proto::temporal::failure::v1::Failure;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::history::v1::{
     WorkflowExecutionUpdateAcceptedEventAttributes, WorkflowExecutionUpdateCompletedEventAttributes,
 };
 use stanchion_proto::temporal::protocol::v1::Message;
-use stanchion_proto::temporal::failure::v1::Failure;
 use stanchion_proto::temporal::update::v1::{Acceptance, Rejection as Rejected, Request, Response, outcome};
 
 use super::{put, reject, request_message_id, within_total};
@@ -204,8 +204,7 @@ fn accept(
         accepted_request_sequencing_event_id: acceptance.accepted_request_sequencing_event_id,
         accepted_request: request,
     };
-    let EventId(event_id) =
-        run.record(tx.now, Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(event));
+    let EventId(event_id) = run.record(tx.now, Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(event));
     if let Some(row) = run.updates.get_mut(&id.to_owned()) {
         row.accepted_event_id = event_id;
     }
@@ -241,7 +240,8 @@ fn complete(
     if let Some(wrong) = wrong {
         return Err(bad(format!("invalid *update.Response: {wrong}")));
     }
-    if let Some(outcome::Value::Failure(failure)) = response.outcome.as_ref().and_then(|outcome| outcome.value.as_ref()) {
+    if let Some(outcome::Value::Failure(failure)) = response.outcome.as_ref().and_then(|outcome| outcome.value.as_ref())
+    {
         check_depth(Some(failure))?;
     }
     let Some(row) = run.updates.remove(&id.to_owned()) else { return Ok(()) };
