@@ -10,6 +10,7 @@ use stanchion_engine::{Effects, GroupId, ShardTime};
 use stanchion_store::Store;
 use tokio::sync::watch;
 
+use crate::clock::TermClock;
 use crate::types::{NodeId, TermId};
 
 /// Gets the effects of every entry that this node proposed in `term`, in log order, before its proposer gets the reply.
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     sink: RwLock<Option<Arc<dyn EffectSink>>>,
     /// The group's clock as of the last commit: what is stamped next is not before it.
     clock: AtomicI64,
+    term_clock: TermClock,
     applied: AtomicU64,
     /// Bytes applied since the node's last checkpoint, of all groups.
     pub applied_bytes: Arc<AtomicU64>,
@@ -47,6 +49,7 @@ impl Shared {
             fatal,
             sink: RwLock::new(None),
             clock: AtomicI64::new(0),
+            term_clock: TermClock::default(),
             applied: AtomicU64::new(0),
             applied_bytes,
             own_term: watch::Sender::new(0),
@@ -63,6 +66,12 @@ impl Shared {
 
     pub fn clock(&self) -> ShardTime {
         ShardTime(self.clock.load(Ordering::Acquire))
+    }
+
+    /// The time in this node's newest term, for stamping and for what is due.
+    pub fn now(&self) -> ShardTime {
+        let term = *self.own_term.borrow();
+        self.term_clock.now(term, self.clock())
     }
 
     /// Index of the last entry applied here.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use openraft::Config;
 use openraft::async_runtime::watch::WatchReceiver;
-use stanchion_engine::{GroupId, Reply, Slot};
+use stanchion_engine::{GroupId, Reply, ShardTime, Slot};
 use stanchion_proto::command::Command;
 use stanchion_store::{CommittedReader, GroupLog, Store};
 use tokio::sync::watch;
@@ -176,6 +176,11 @@ impl GroupHandle {
             Role::Leader { .. } => Some(self.inner.shared.node),
             Role::Follower { leader } => leader,
         }
+    }
+
+    /// The time that a command proposed now would carry. What a leader holds due times against: no other clock is in step with it.
+    pub fn now(&self) -> ShardTime {
+        self.inner.shared.now()
     }
 
     /// Index of the last entry applied here.

@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod bootstrap;
+mod clock;
 mod effects;
 mod error;
 mod group;

@@ -13,15 +13,14 @@
 //!
 //! Every entry is fenced with the term that its commands were proposed in: after a change of leader none of them can be appended.
 //!
-//! Never: a command whose proposer is told "not applied" while it may be; a `now` before one that was stamped earlier.
+//! Never: a command whose proposer is told "not applied" while it may be; a `now` that is not of the group's clock (see `clock`).
 //!
 //! Called by [`crate::GroupHandle::propose`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, Fatal};
@@ -54,7 +53,6 @@ pub(crate) struct Proposer {
     bounds: Option<Bounds>,
     /// How long a command may wait for its turn.
     patience: Duration,
-    last_stamp: AtomicI64,
     queue: Mutex<Queue>,
 }
 
@@ -116,7 +114,6 @@ impl Proposer {
             limits: options.limits.clone(),
             bounds: options.bounds(),
             patience: Duration::from_millis(2 * options.timings.election_max_ms),
-            last_stamp: AtomicI64::new(0),
             queue: Mutex::new(Queue::default()),
         }
     }
@@ -176,7 +173,7 @@ impl Proposer {
 
     /// Stamps what is not deterministic.
     fn encode(&self, mut command: Command) -> Vec<u8> {
-        command.now_unix_nanos = self.stamp();
+        command.now_unix_nanos = self.shared.now().0;
         if command.seed.is_empty() {
             command.seed = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
         }
@@ -189,12 +186,6 @@ impl Proposer {
         prost::encoding::encode_varint(length as u64, &mut encoded);
         command.encode_raw(&mut encoded);
         encoded
-    }
-
-    fn stamp(&self) -> i64 {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let now = i64::try_from(wall).unwrap_or(i64::MAX).max(self.shared.clock().0);
-        now.max(self.last_stamp.fetch_max(now, Ordering::Relaxed))
     }
 
     /// Proposes entries while something waits and there is room in flight.

@@ -113,7 +113,8 @@ impl Ord for ByTime {
     }
 }
 
-/// Wall-clock nanoseconds since the epoch. What is due is only ever proposed by it; the engine decides by the shard's clock.
+/// Wall-clock nanoseconds since the epoch, for checks that need only be about right. What is due goes by the group's clock
+/// (`GroupHandle::now`).
 pub fn wall() -> ShardTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     ShardTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))

@@ -17,7 +17,7 @@ use stanchion_replica::{EffectSink, GroupHandle, TermId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::{self, DueTimes, HORIZON_NANOS, TICK_NANOS};
+use super::clock::{DueTimes, HORIZON_NANOS, TICK_NANOS};
 use super::hand_over::Reservations;
 use super::next_queues::NextQueues;
 use super::offers::OfferCarrier;
@@ -49,6 +49,8 @@ pub struct LeaderTerm {
     pub(super) outbox: OutboxMail,
     pub(super) next_queues: NextQueues,
     recovery: Recovery,
+    /// Of client calls. Effects arrive on consensus threads, which must not do what reads the disk.
+    runtime: tokio::runtime::Handle,
     pub(super) over: CancellationToken,
     me: std::sync::Weak<LeaderTerm>,
 }
@@ -72,6 +74,7 @@ impl LeaderTerm {
             outbox: OutboxMail::default(),
             next_queues: NextQueues::default(),
             recovery: Recovery::default(),
+            runtime: tokio::runtime::Handle::current(),
             over: CancellationToken::new(),
             me: me.clone(),
         })
@@ -123,7 +126,7 @@ impl LeaderTerm {
     }
 
     fn load_timers(&self) -> Result<(), CallError> {
-        let until = ShardTime(clock::wall().0 + HORIZON_NANOS);
+        let until = ShardTime(self.handle.now().0.saturating_add(HORIZON_NANOS));
         let reader = self.handle.reader();
         let per_slot_max = self.timers_max();
         let mut horizon = until;
@@ -188,14 +191,14 @@ impl LeaderTerm {
                     None => reload_at,
                 }
             };
-            let wait = nanos_until(next);
+            let wait = wait_until(next, self.handle.now());
             tokio::select! {
                 () = self.over.cancelled() => return,
                 () = self.due_sooner.notified() => continue,
                 () = tokio::time::sleep(wait), if !wait.is_zero() => {}
                 () = std::future::ready(()), if wait.is_zero() => {}
             }
-            let now = clock::wall();
+            let now = self.handle.now();
             if !full && now.0 >= self.due.lock().horizon().0 - HORIZON_NANOS / 2 {
                 let term = self.clone();
                 match tokio::task::spawn_blocking(move || term.load_timers()).await {
@@ -371,7 +374,7 @@ impl EffectSink for LeaderTerm {
         for hand_over in effects.hand_overs {
             self.reservations.mark_used(hand_over.ticket);
             if let Some(me) = self.me.upgrade() {
-                tokio::spawn(async move { me.hand_over(hand_over) });
+                self.runtime.spawn(async move { me.hand_over(hand_over) });
             }
         }
         for change in effects.updates {
@@ -390,8 +393,8 @@ impl EffectSink for LeaderTerm {
     }
 }
 
-/// From now to `at`, rounded up to a tick.
-fn nanos_until(at: ShardTime) -> Duration {
+/// From `now` to `at`, rounded up to a tick.
+fn wait_until(at: ShardTime, now: ShardTime) -> Duration {
     let ticked = at.0.saturating_add(TICK_NANOS - 1) / TICK_NANOS * TICK_NANOS;
-    Duration::from_nanos(u64::try_from(ticked.saturating_sub(clock::wall().0)).unwrap_or(0))
+    Duration::from_nanos(u64::try_from(ticked.saturating_sub(now.0)).unwrap_or(0))
 }
