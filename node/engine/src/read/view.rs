@@ -46,8 +46,8 @@ pub struct StickyView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkflowTaskView {
     None,
-    Scheduled { attempt: Attempt },
-    Started { attempt: Attempt },
+    Scheduled { attempt: Attempt, stamp: u64 },
+    Started { attempt: Attempt, stamp: u64 },
 }
 
 /// The newest run of a workflow id.
@@ -106,9 +106,12 @@ pub fn last_view<R: StateReader>(
     let Some(row) = run_row(reader, &key)? else { return Ok(None) };
     let workflow_task = match &row.workflow_task {
         None => WorkflowTaskView::None,
-        Some(run_row::WorkflowTask::Scheduled(task)) => WorkflowTaskView::Scheduled { attempt: task.attempt },
+        Some(run_row::WorkflowTask::Scheduled(task)) => {
+            WorkflowTaskView::Scheduled { attempt: task.attempt, stamp: task.stamp }
+        }
         Some(run_row::WorkflowTask::Started(task)) => {
-            WorkflowTaskView::Started { attempt: task.scheduled.as_ref().map_or(1, |s| s.attempt) }
+            let (attempt, stamp) = task.scheduled.as_ref().map_or((1, 0), |s| (s.attempt, s.stamp));
+            WorkflowTaskView::Started { attempt, stamp }
         }
     };
     let transient_events = row.workflow_task.as_ref().map(|task| transient_events_of(&row, task)).unwrap_or_default();

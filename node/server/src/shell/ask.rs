@@ -57,7 +57,7 @@ impl LeaderTerm {
         while outstanding(&view) {
             refuse_if_failing(&view)?;
             let per_run_max = usize::try_from(self.parts.limits.queries_per_run_max).unwrap_or(usize::MAX);
-            let answer = self.queries.wait(&view.key, &id, query.clone(), per_run_max)?;
+            let answer = self.queries.wait(&view.key, &id, query.clone(), first_stamp(&view), per_run_max)?;
             let forget = Forget { term: self, run: view.key.clone(), id: &id };
             // The task may have ended between the first look and the registration.
             let again = self.view(namespace_id, &view.key.workflow_id, &view.key.run_id).await?;
@@ -202,10 +202,19 @@ fn outstanding(view: &RunView) -> bool {
     !view.closed && !matches!(view.workflow_task, WorkflowTaskView::None)
 }
 
+/// The first workflow task whose worker sees all that `view` holds: one that is out already may lack events that came since.
+fn first_stamp(view: &RunView) -> u64 {
+    match view.workflow_task {
+        WorkflowTaskView::None => 0,
+        WorkflowTaskView::Scheduled { stamp, .. } => stamp,
+        WorkflowTaskView::Started { stamp, .. } => stamp.saturating_add(1),
+    }
+}
+
 fn refuse_if_failing(view: &RunView) -> Result<(), CallError> {
     let attempt = match view.workflow_task {
         WorkflowTaskView::None => 0,
-        WorkflowTaskView::Scheduled { attempt } | WorkflowTaskView::Started { attempt } => attempt,
+        WorkflowTaskView::Scheduled { attempt, .. } | WorkflowTaskView::Started { attempt, .. } => attempt,
     };
     if attempt >= FAILING_ATTEMPTS {
         let message = "Unable to query workflow due to Workflow Task in failed state.";

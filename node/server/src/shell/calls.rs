@@ -136,7 +136,7 @@ impl LeaderTerm {
     /// The response for a started workflow task, with the queries that wait for it.
     pub fn poll_response(&self, start: &WorkflowTaskStart) -> Result<PollWorkflowTaskQueueResponse, CallError> {
         let mut response = poll_response::build(&self.handle.reader(), &self.parts.limits, start)?;
-        response.queries = self.queries.attach(&start.run);
+        response.queries = self.queries.attach(&start.run, start.token.stamp);
         Ok(response)
     }
 
@@ -152,7 +152,7 @@ impl LeaderTerm {
             workflow_id: token.workflow_id.clone(),
             run_id: token.run_id.clone(),
         };
-        self.queries.announce(&run, std::mem::take(&mut request.query_results));
+        let answers = self.queries.announce(&run, std::mem::take(&mut request.query_results));
         let sticky = request.sticky_attributes.as_ref().and_then(|sticky| sticky.worker_task_queue.as_ref());
         if let Some(queue) = sticky.filter(|queue| !queue.name.is_empty()) {
             self.next_queues.learn(&run, &queue.name);
@@ -169,7 +169,7 @@ impl LeaderTerm {
         };
         match self.propose(command).await {
             Ok(Reply::WorkflowTaskCompleted { next, eager_activities, reset_history_event_id }) => {
-                self.queries.deliver(&run);
+                answers.deliver();
                 let workflow_task = next.map(|start| self.poll_response(&start)).transpose()?;
                 Ok(RespondWorkflowTaskCompletedResponse {
                     workflow_task,
@@ -177,14 +177,8 @@ impl LeaderTerm {
                     reset_history_event_id,
                 })
             }
-            Ok(other) => {
-                self.queries.disown(&run);
-                Err(CallError::Fatal(format!("a completion was answered with {other:?}")))
-            }
-            Err(error) => {
-                self.queries.disown(&run);
-                Err(error)
-            }
+            Ok(other) => Err(CallError::Fatal(format!("a completion was answered with {other:?}"))),
+            Err(error) => Err(error),
         }
     }
 

@@ -4,9 +4,11 @@
 //! acknowledged event. An idle or closed run gets a workflow task made for the query alone, sent straight to a worker: first to the
 //! one that has the run cached, then to any.
 //!
-//! Never: a write. Never: an answer from a worker that has not seen what the asker had acknowledged.
+//! Never: a write. Never: an answer from a worker that has not seen what the asker had acknowledged, or from one whose completion was
+//! refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use stanchion_engine::RunKey;
@@ -24,27 +26,35 @@ pub enum Answer {
 
 struct Asked {
     query: WorkflowQuery,
-    /// It has been handed to a worker with a workflow task.
-    attached: bool,
+    /// Stamp of the first workflow task that shows its worker all that the asker had acknowledged.
+    from_stamp: u64,
     answer: oneshot::Sender<Answer>,
+}
+
+struct Arrived {
+    number: u64,
+    results: BTreeMap<String, WorkflowQueryResult>,
 }
 
 #[derive(Default)]
 pub struct Queries {
     runs: Mutex<HashMap<RunKey, BTreeMap<String, Asked>>>,
-    /// Answers that came with a completion which is being proposed: they count once it is applied.
-    arriving: Mutex<HashMap<RunKey, BTreeMap<String, WorkflowQueryResult>>>,
+    /// Answers that came with completions which are being proposed: they count once theirs is applied. A run has more than one only
+    /// when a stale worker answers too, or a worker twice.
+    arriving: Mutex<HashMap<RunKey, Vec<Arrived>>>,
+    next_arrival: AtomicU64,
     /// Queries that went out by themselves, by query id.
     direct: Mutex<HashMap<String, oneshot::Sender<WorkflowQueryResult>>>,
 }
 
 impl Queries {
-    /// Lets the query wait for the run's workflow task.
+    /// Lets the query wait for the run's workflow task, the one with that stamp or a later one.
     pub fn wait(
         &self,
         run: &RunKey,
         id: &str,
         query: WorkflowQuery,
+        from_stamp: u64,
         per_run_max: usize,
     ) -> Result<oneshot::Receiver<Answer>, CallError> {
         let mut runs = self.runs.lock();
@@ -53,7 +63,7 @@ impl Queries {
             return Err(CallError::Overloaded);
         }
         let (answer, receiver) = oneshot::channel();
-        asked.insert(id.to_owned(), Asked { query, attached: false, answer });
+        asked.insert(id.to_owned(), Asked { query, from_stamp, answer });
         Ok(receiver)
     }
 
@@ -69,40 +79,41 @@ impl Queries {
     }
 
     /// Queries to send along with a workflow task that starts now.
-    pub fn attach(&self, run: &RunKey) -> BTreeMap<String, WorkflowQuery> {
+    pub fn attach(&self, run: &RunKey, stamp: u64) -> BTreeMap<String, WorkflowQuery> {
         let mut runs = self.runs.lock();
         let Some(asked) = runs.get_mut(run) else { return BTreeMap::new() };
         asked.retain(|_, one| !one.answer.is_closed());
-        asked
-            .iter_mut()
-            .map(|(id, one)| {
-                one.attached = true;
-                (id.clone(), one.query.clone())
-            })
-            .collect()
+        let seen = asked.iter().filter(|(_, one)| one.from_stamp <= stamp);
+        seen.map(|(id, one)| (id.clone(), one.query.clone())).collect()
     }
 
-    /// Answers that come with a completion, before it is proposed.
-    pub fn announce(&self, run: &RunKey, results: BTreeMap<String, WorkflowQueryResult>) {
+    /// Answers that come with a completion, before it is proposed. Without [`Answers::deliver`] they do not count.
+    pub fn announce(&self, run: &RunKey, results: BTreeMap<String, WorkflowQueryResult>) -> Answers<'_> {
+        let number = self.next_arrival.fetch_add(1, Ordering::Relaxed);
         if !results.is_empty() {
-            self.arriving.lock().insert(run.clone(), results);
+            self.arriving.lock().entry(run.clone()).or_default().push(Arrived { number, results });
         }
+        Answers { queries: self, run: run.clone(), number }
     }
 
-    /// The completion was refused: its answers do not count.
-    pub fn disown(&self, run: &RunKey) {
-        self.arriving.lock().remove(run);
+    fn take_arrived(&self, run: &RunKey, number: u64) -> Option<BTreeMap<String, WorkflowQueryResult>> {
+        let mut arriving = self.arriving.lock();
+        let all = arriving.get_mut(run)?;
+        let place = all.iter().position(|arrived| arrived.number == number)?;
+        let taken = all.swap_remove(place);
+        if all.is_empty() {
+            arriving.remove(run);
+        }
+        Some(taken.results)
     }
 
-    /// The completion is applied: its answers go out.
-    pub fn deliver(&self, run: &RunKey) {
-        let Some(results) = self.arriving.lock().remove(run) else { return };
+    fn answer(&self, run: &RunKey, answers: impl Iterator<Item = (String, Answer)>) {
         let mut runs = self.runs.lock();
         let Some(asked) = runs.get_mut(run) else { return };
-        for (id, result) in results {
+        for (id, answer) in answers {
             if let Some(one) = asked.remove(&id) {
                 // An asker that has gone needs no answer.
-                let _ = one.answer.send(Answer::Result(result));
+                let _ = one.answer.send(answer);
             }
         }
         if asked.is_empty() {
@@ -110,13 +121,17 @@ impl Queries {
         }
     }
 
-    /// The run has no workflow task outstanding any more: who still waits must ask directly.
+    /// The run has no workflow task outstanding any more: who still waits must ask directly, except those whose answer has come with
+    /// a completion that is not decided yet here. They hear of it when it is.
     pub fn run_is_idle(&self, run: &RunKey) {
-        self.deliver(run);
-        let asked = self.runs.lock().remove(run);
-        for (_, one) in asked.into_iter().flatten() {
-            let _ = one.answer.send(Answer::AskDirectly);
-        }
+        let arriving: Vec<String> = {
+            let arriving = self.arriving.lock();
+            arriving.get(run).into_iter().flatten().flat_map(|arrived| arrived.results.keys().cloned()).collect()
+        };
+        let waiting: Vec<String> =
+            self.runs.lock().get(run).map(|asked| asked.keys().cloned().collect()).unwrap_or_default();
+        let without = waiting.into_iter().filter(|id| !arriving.contains(id));
+        self.answer(run, without.map(|id| (id, Answer::AskDirectly)));
     }
 
     /// Registers a query that goes out by itself.
@@ -140,5 +155,86 @@ impl Queries {
         self.runs.lock().clear();
         self.arriving.lock().clear();
         self.direct.lock().clear();
+    }
+}
+
+/// The answers of one completion. Dropped without being delivered, because the completion was refused or its caller has gone, they
+/// do not count, and their askers ask again.
+pub struct Answers<'q> {
+    queries: &'q Queries,
+    run: RunKey,
+    number: u64,
+}
+
+impl Answers<'_> {
+    /// The completion is applied: its answers go out.
+    pub fn deliver(self) {
+        let results = self.queries.take_arrived(&self.run, self.number).unwrap_or_default();
+        self.queries.answer(&self.run, results.into_iter().map(|(id, result)| (id, Answer::Result(result))));
+    }
+}
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        let results = self.queries.take_arrived(&self.run, self.number).unwrap_or_default();
+        self.queries.answer(&self.run, results.into_keys().map(|id| (id, Answer::AskDirectly)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> RunKey {
+        RunKey { namespace_id: "n".into(), workflow_id: "w".into(), run_id: "r".into() }
+    }
+
+    fn result(message: &str) -> BTreeMap<String, WorkflowQueryResult> {
+        let result = WorkflowQueryResult { error_message: message.into(), ..Default::default() };
+        BTreeMap::from([("q".to_owned(), result)])
+    }
+
+    fn asked(queries: &Queries, from_stamp: u64) -> oneshot::Receiver<Answer> {
+        queries.wait(&run(), "q", WorkflowQuery::default(), from_stamp, 10).ok().unwrap()
+    }
+
+    fn text(answer: Answer) -> String {
+        match answer {
+            Answer::Result(result) => result.error_message,
+            Answer::AskDirectly => "ask directly".into(),
+        }
+    }
+
+    #[test]
+    fn a_query_goes_with_no_task_that_started_before_what_its_asker_knows() {
+        let queries = Queries::default();
+        let _receiver = asked(&queries, 5);
+        assert!(queries.attach(&run(), 4).is_empty(), "its history may lack an acknowledged signal");
+        assert_eq!(queries.attach(&run(), 5).len(), 1);
+    }
+
+    #[test]
+    fn answers_of_a_refused_completion_never_go_out_with_another_one() {
+        let queries = Queries::default();
+        let mut receiver = asked(&queries, 1);
+        let valid = queries.announce(&run(), result("right"));
+        let stale = queries.announce(&run(), result("stale"));
+        queries.run_is_idle(&run());
+        valid.deliver();
+        drop(stale);
+        assert_eq!(text(receiver.try_recv().unwrap()), "right");
+        assert!(queries.arriving.lock().is_empty() && queries.runs.lock().is_empty());
+    }
+
+    #[test]
+    fn an_asker_whose_only_answer_was_refused_asks_again() {
+        let queries = Queries::default();
+        let mut receiver = asked(&queries, 1);
+        let stale = queries.announce(&run(), result("stale"));
+        queries.announce(&run(), BTreeMap::new()).deliver();
+        queries.run_is_idle(&run());
+        assert!(receiver.try_recv().is_err(), "not decided yet");
+        drop(stale);
+        assert_eq!(text(receiver.try_recv().unwrap()), "ask directly");
     }
 }
