@@ -17,7 +17,7 @@ use stanchion_proto::row::{InboxRow, OutboxRow, outbox_message::Kind};
 use crate::effects::OutboxKey;
 use crate::outbox::{self, slot};
 use crate::reply::Reply;
-use crate::run::external;
+use crate::run::{children, external};
 use crate::state::Table;
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::{keys, types::Slot};
@@ -62,6 +62,7 @@ fn mark(tx: &Transaction<'_>, source: Slot, destination: Slot) -> Outcome<u64> {
 fn apply_one<'c>(tx: &mut Transaction<'c>, at: Slot, row: &'c OutboxRow) -> Outcome<()> {
     tx.namespace_id = &row.namespace_id;
     tx.namespace = &row.namespace;
+    tx.retention = row.retention_nanos;
     match one(tx, at, row) {
         // A sender that cares has been sent an answer; there is nobody else to tell.
         Err(Halt::Rejected(_)) => {
@@ -76,6 +77,11 @@ fn apply_one<'c>(tx: &mut Transaction<'c>, at: Slot, row: &'c OutboxRow) -> Outc
 fn one<'c>(tx: &mut Transaction<'c>, at: Slot, row: &'c OutboxRow) -> Outcome<()> {
     let Some(kind) = row.message.as_ref().and_then(|message| message.kind.as_ref()) else { return Ok(()) };
     match kind {
+        Kind::StartChild(m) => children::start_arrived(tx, at, m),
+        Kind::ChildStarted(m) => children::child_started(tx, &row.workflow_id, m),
+        Kind::ChildStartFailed(m) => children::child_start_failed(tx, &row.workflow_id, m),
+        Kind::ChildClosed(m) => children::child_closed(tx, &row.workflow_id, m),
+        Kind::EndOrphan(m) => children::orphaned(tx, &row.workflow_id, m),
         Kind::SignalExternal(m) => external::signal_arrived(tx, at, &row.workflow_id, m),
         Kind::ExternalSignaled(m) => external::signal_answered(tx, &row.workflow_id, m),
         Kind::CancelExternal(m) => external::cancel_arrived(tx, at, &row.workflow_id, m),

@@ -54,6 +54,7 @@ pub fn send(tx: &mut Transaction<'_>, source: Slot, to: Destination, message: ou
         namespace: to.namespace,
         workflow_id: to.workflow_id,
         message: Some(OutboxMessage { kind: Some(message) }),
+        retention_nanos: tx.retention,
     };
     tx.post(source, destination, row.encode_to_vec().into());
 }

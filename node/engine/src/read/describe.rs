@@ -1,15 +1,15 @@
 //! `DescribeWorkflowExecution`, as the real server fills it.
 
 use prost_types::Timestamp;
-use stanchion_proto::row::{RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
+use stanchion_proto::row::{ChildRow, RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
 use stanchion_proto::temporal::common::v1::{Payload, Priority, WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{
     IndexedValueType, PendingWorkflowTaskState, TaskQueueKind, WorkflowExecutionStatus,
 };
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
-    PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig, WorkflowExecutionExtendedInfo,
-    WorkflowExecutionInfo,
+    PendingChildExecutionInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
+    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo,
 };
 use stanchion_proto::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
 
@@ -50,12 +50,13 @@ pub fn describe<R: StateReader>(
                 ..Default::default()
             }),
             workflow_execution_timeout: (row.execution_timeout > 0).then(|| duration(row.execution_timeout)),
-            // Continued as new, the real server writes "none" as zero, and shows it so.
+            // Continued as new and of children, the real server writes "none" as zero, and shows it so.
             workflow_run_timeout: (row.run_timeout > 0 || row.run_timeout_named).then(|| duration(row.run_timeout)),
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),
         pending_activities: pending_activities(reader, &key, row.priority.as_ref(), now)?,
+        pending_children: pending_children(reader, &key)?,
         pending_workflow_task: pending_workflow_task(&row),
         workflow_extended_info: Some(extended(&row)),
         workflow_execution_info: Some(info(&key, row, detail)),
@@ -89,7 +90,11 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
         state_transition_count: i64::try_from(row.transitions).unwrap_or(i64::MAX),
         history_size_bytes: i64::try_from(row.history_bytes).unwrap_or(i64::MAX),
         execution_duration: closed.then(|| duration((row.closed_at - row.execution_at).max(0))),
-        root_execution: Some(this),
+        parent_namespace_id: detail.parent.as_ref().map(|parent| parent.namespace_id.clone()).unwrap_or_default(),
+        parent_execution: detail
+            .parent
+            .map(|parent| WorkflowExecution { workflow_id: parent.workflow_id, run_id: parent.run_id }),
+        root_execution: Some(detail.root.unwrap_or(this)),
         first_run_id: row.first_execution_run_id,
         priority: row.priority,
         ..Default::default()
@@ -136,6 +141,24 @@ fn pending_workflow_task(row: &RunRow) -> Option<PendingWorkflowTaskInfo> {
             Some(of(task.scheduled.as_ref()?, PendingWorkflowTaskState::Started, task.started_at))
         }
     }
+}
+
+fn pending_children<R: StateReader>(reader: &R, key: &RunKey) -> StateResult<Vec<PendingChildExecutionInfo>> {
+    let from = keys::run_event(key, EventId(0));
+    let to = keys::after(&keys::run(key));
+    let rows = reader.range(key.slot(), Table::Child, &from, &to, usize::MAX)?;
+    let shown = rows.into_iter().map(|(at, row)| {
+        let row: ChildRow = decode(Table::Child, row)?;
+        let initiated_id = at.last_chunk::<8>().map_or(0, |id| i64::from_be_bytes(*id));
+        Ok(PendingChildExecutionInfo {
+            workflow_id: row.workflow_id,
+            run_id: row.run_id,
+            workflow_type_name: row.workflow_type,
+            initiated_id,
+            parent_close_policy: row.parent_close_policy,
+        })
+    });
+    shown.collect()
 }
 
 /// `inherited`: the run's own priority, which the real server does not show again with its activities.

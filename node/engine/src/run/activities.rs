@@ -284,7 +284,7 @@ fn not_started_details() -> Payloads {
 }
 
 /// The run's priority with what the activity sets of its own.
-fn merged(run: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
+pub(super) fn merged(run: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
     let Some(own) = own else { return run.cloned() };
     let mut merged = run.cloned().unwrap_or_default();
     if own.priority_key != 0 {

@@ -31,7 +31,7 @@ use stanchion_proto::temporal::workflow::v1::ResetPoints;
 use super::completion::Completion;
 use super::start::{self, Beginning};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, activities, cron, delete, external, timers};
+use super::{Extra, Run, activities, children, cron, delete, external, timers};
 use crate::reply::{Rejection, Reply};
 use crate::retry;
 use crate::state::{StateFault, StateResult, Table};
@@ -276,6 +276,8 @@ pub(super) fn continue_as_new(
     run.row.successor_run_id.clone_from(&run_id);
     closed(tx, run, WorkflowExecutionStatus::ContinuedAsNew);
 
+    let parent_workflow_execution = run.detail().parent.as_ref().map(external::execution_of);
+    let parent = run.detail().parent.clone().unwrap_or_default();
     let retry_policy = asked.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy)));
     let initiator = match asked.initiator() {
         ContinueAsNewInitiator::Unspecified => ContinueAsNewInitiator::Workflow,
@@ -309,6 +311,11 @@ pub(super) fn continue_as_new(
         header: asked.header.clone(),
         workflow_id: run.key.workflow_id.clone(),
         priority: run.row.priority.clone(),
+        parent_workflow_namespace: parent.namespace,
+        parent_workflow_namespace_id: parent.namespace_id,
+        parent_workflow_execution,
+        parent_initiated_event_id: parent.initiated_event_id,
+        root_workflow_execution: run.detail().root.clone(),
         ..Default::default()
     };
     let key = RunKey { run_id, ..run.key.clone() };
@@ -386,6 +393,11 @@ pub(super) fn terminate_for_successor(
     Ok(())
 }
 
+/// Ends a run for a reason of the engine's own.
+pub(super) fn terminate_by_engine(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
+    end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
+}
+
 /// Ends a run that may not go on: its history is over a bound, or its worker sends what is over one.
 pub(super) fn terminate_over_bound(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
     end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
@@ -426,5 +438,6 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     activities::run_closed(tx, run);
     timers::run_closed(tx, run);
     external::run_closed(run);
+    children::run_closed(tx, run);
     delete::run_closed(tx, run);
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use stanchion_proto::command::{CompleteWorkflowTask, WorkflowTaskToken};
-use stanchion_proto::row::{StickyRow, WorkflowTaskStartedRow};
+use stanchion_proto::row::{StickyRow, WorkflowTaskStartedRow, outbox_message};
 use stanchion_proto::temporal::command::v1::Command;
 use stanchion_proto::temporal::command::v1::command::Attributes as CommandAttributes;
 use stanchion_proto::temporal::common::v1::{Memo, SearchAttributes};
@@ -28,8 +28,9 @@ use stanchion_proto::temporal::workflowservice::v1::{
 use super::close::{self, Successor};
 use super::updates::messages::{Messages, Provisional};
 use super::workflow_task::{self, End, Make, TaskFailure};
-use super::{Extra, Run, activities, external, speculative, start, timers, updates};
+use super::{Extra, Run, activities, children, external, speculative, start, timers, updates};
 use crate::lookup;
+use crate::outbox::{self, Destination};
 use crate::reply::{Rejection, Reply};
 use crate::state::StateResult;
 use crate::time::{SECOND, nanos, timestamp};
@@ -58,6 +59,16 @@ pub struct Completion<'c> {
     pub needs_workflow_task: bool,
     /// What updates have become by this completion.
     pub updates: BTreeMap<String, Provisional>,
+    /// For other runs. They leave when all commands are applied, if the run is open then: what is still to be sent when a run closes is
+    /// not sent.
+    messages: Vec<(Destination, outbox_message::Kind)>,
+}
+
+impl Completion<'_> {
+    /// A message to another run, see [`Completion::messages`].
+    pub fn send(&mut self, to: Destination, message: outbox_message::Kind) {
+        self.messages.push((to, message));
+    }
 }
 
 /// A command that breaks a rule: the whole completion is dropped and the workflow task fails with this.
@@ -199,6 +210,7 @@ fn apply(
         scheduled_activities: Vec::new(),
         needs_workflow_task: false,
         updates: BTreeMap::new(),
+        messages: Vec::new(),
     };
     let mut unseen = run.has_buffered();
     let mut successor = None;
@@ -213,6 +225,9 @@ fn apply(
         updates::reject_unprocessed(tx, &mut run);
     }
     if run.is_open() {
+        for (to, message) in std::mem::take(&mut completion.messages) {
+            outbox::send(tx, run.slot, to, message);
+        }
         activities::dispatch(tx, &mut run, &mut completion)?;
     }
     let mut next = None;
@@ -410,10 +425,8 @@ fn one(
             return Ok(Some(close::continue_as_new(tx, run, completion, extra, &plan)));
         }
         CommandType::StartChildWorkflowExecution => {
-            return Err(unsupported(
-                WorkflowTaskFailedCause::BadStartChildExecutionAttributes,
-                "StartChildWorkflowExecutionCommand",
-            ));
+            let attributes = attributes!(StartChildWorkflowExecutionCommandAttributes);
+            children::initiate(tx, run, completion, extra, attributes)?;
         }
         CommandType::SignalExternalWorkflowExecution => {
             let attributes = attributes!(SignalExternalWorkflowExecutionCommandAttributes);

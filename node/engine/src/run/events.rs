@@ -96,7 +96,17 @@ impl Run {
                 }
                 _ => None,
             };
+            let child = match &event.attributes {
+                Some(Attributes::ChildWorkflowExecutionStartedEventAttributes(a)) => Some(a.initiated_event_id),
+                _ => None,
+            };
             let EventId(id) = self.push(event);
+            if let Some(initiated) = child {
+                started.insert(initiated, id);
+                if let Some(row) = self.children.get_mut(&initiated) {
+                    row.started_event_id = id;
+                }
+            }
             if let Some(attached) = attached
                 && let Some(row) = self.row.request_ids.iter_mut().find(|row| row.request_id == attached)
             {
@@ -116,6 +126,11 @@ impl Run {
         }
     }
 
+    /// The last event of this command: of a run that has just closed, how.
+    pub(super) fn closing_event(&self) -> Option<HistoryEvent> {
+        HistoryEvent::decode_length_delimited(self.batch.get(self.last_event_at + 1..)?).ok()
+    }
+
     /// A closed run gets no further event.
     pub(super) fn drop_buffered(&mut self) {
         self.buffered.clear();
@@ -133,6 +148,7 @@ impl Run {
         // Framed as field 1 of a History: batches can be served as they are, one behind the other.
         const FRAME: u8 = 0x0a;
         let length = event.encoded_len();
+        self.last_event_at = self.batch.len();
         let before = self.batch.len();
         self.batch.reserve(length + 1 + prost::length_delimiter_len(length));
         self.batch.extend_from_slice(&[FRAME]);
@@ -222,7 +238,7 @@ fn comes_last(attributes: &Attributes) -> bool {
     )
 }
 
-/// Of an activity's result: its scheduled event, and where its started event's id goes.
+/// Of an activity's or a child's result: its scheduled or initiated event, and where its started event's id goes.
 fn started_event_id(attributes: &mut Attributes) -> Option<(i64, &mut i64)> {
     use Attributes::*;
     match attributes {
@@ -230,6 +246,11 @@ fn started_event_id(attributes: &mut Attributes) -> Option<(i64, &mut i64)> {
         ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
         ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
         ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
+        ChildWorkflowExecutionCompletedEventAttributes(a) => Some((a.initiated_event_id, &mut a.started_event_id)),
+        ChildWorkflowExecutionFailedEventAttributes(a) => Some((a.initiated_event_id, &mut a.started_event_id)),
+        ChildWorkflowExecutionCanceledEventAttributes(a) => Some((a.initiated_event_id, &mut a.started_event_id)),
+        ChildWorkflowExecutionTimedOutEventAttributes(a) => Some((a.initiated_event_id, &mut a.started_event_id)),
+        ChildWorkflowExecutionTerminatedEventAttributes(a) => Some((a.initiated_event_id, &mut a.started_event_id)),
         _ => None,
     }
 }

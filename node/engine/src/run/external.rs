@@ -5,6 +5,7 @@
 //!         Signaled / CancelRequested, or Failed with its cause <--outbox-- answer
 //! ```
 //!
+//! What a completion initiates that also closes the run does not leave, as on the real server: the run is closed before it could.
 //! A pending one has a row in the sender until the answer comes. The target's answer also tells of a target that is not there.
 //!
 //! Never: a second event for one initiation, at either end.
@@ -31,7 +32,7 @@ use stanchion_proto::temporal::history::v1::{
 use super::completion::{CommandFailure, Completion};
 use super::signals::Signal;
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, start};
+use super::{Extra, Run, children, start};
 use crate::lookup;
 use crate::outbox::{self, Destination};
 use crate::transaction::{Halt, Outcome, Transaction};
@@ -42,7 +43,7 @@ use crate::validate;
 pub fn signal(
     tx: &mut Transaction<'_>,
     run: &mut Run,
-    completion: &Completion<'_>,
+    completion: &mut Completion<'_>,
     extra: Extra,
     attributes: Option<&SignalExternalWorkflowExecutionCommandAttributes>,
 ) -> Result<(), CommandFailure> {
@@ -60,7 +61,8 @@ pub fn signal(
     let target = attributes.execution.clone().unwrap_or_default();
     let event = SignalExternalWorkflowExecutionInitiatedEventAttributes {
         workflow_task_completed_event_id: completion.completed_event_id.0,
-        namespace: tx.namespace.to_owned(),
+        #[allow(deprecated)]
+        namespace: attributes.namespace.clone(),
         namespace_id: tx.namespace_id.to_owned(),
         workflow_execution: Some(target.clone()),
         signal_name: attributes.signal_name.clone(),
@@ -92,7 +94,7 @@ pub fn signal(
         request_id: row.request_id.clone(),
         child_workflow_only: attributes.child_workflow_only,
     };
-    outbox::send(tx, run.slot, same_namespace(tx, &target.workflow_id), outbox_message::Kind::SignalExternal(message));
+    completion.send(same_namespace(tx, &target.workflow_id), outbox_message::Kind::SignalExternal(message));
     run.externals.insert(id, row);
     Ok(())
 }
@@ -101,7 +103,7 @@ pub fn signal(
 pub fn request_cancel(
     tx: &mut Transaction<'_>,
     run: &mut Run,
-    completion: &Completion<'_>,
+    completion: &mut Completion<'_>,
     extra: Extra,
     attributes: Option<&RequestCancelExternalWorkflowExecutionCommandAttributes>,
 ) -> Result<(), CommandFailure> {
@@ -119,7 +121,8 @@ pub fn request_cancel(
     let target = WorkflowExecution { workflow_id: attributes.workflow_id.clone(), run_id: attributes.run_id.clone() };
     let event = RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
         workflow_task_completed_event_id: completion.completed_event_id.0,
-        namespace: tx.namespace.to_owned(),
+        #[allow(deprecated)]
+        namespace: attributes.namespace.clone(),
         namespace_id: tx.namespace_id.to_owned(),
         workflow_execution: Some(target.clone()),
         #[allow(deprecated)]
@@ -147,7 +150,7 @@ pub fn request_cancel(
         reason: attributes.reason.clone(),
         child_workflow_only: attributes.child_workflow_only,
     };
-    outbox::send(tx, run.slot, same_namespace(tx, &target.workflow_id), outbox_message::Kind::CancelExternal(message));
+    completion.send(same_namespace(tx, &target.workflow_id), outbox_message::Kind::CancelExternal(message));
     run.externals.insert(id, row);
     Ok(())
 }
@@ -301,11 +304,7 @@ fn target(
         Err(Halt::Rejected(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
-    let is_child = run.detail().parent.as_ref().is_some_and(|parent| {
-        (&parent.namespace_id, &parent.workflow_id, &parent.run_id)
-            == (&sender.namespace_id, &sender.workflow_id, &sender.run_id)
-    });
-    if child_workflow_only && !is_child {
+    if child_workflow_only && !children::is_child_of(&run, sender) {
         tx.release(run);
         return Ok(None);
     }
@@ -352,7 +351,7 @@ pub(super) fn execution_of(sender: &SenderRow) -> WorkflowExecution {
     WorkflowExecution { workflow_id: sender.workflow_id.clone(), run_id: sender.run_id.clone() }
 }
 
-fn same_namespace(tx: &Transaction<'_>, workflow_id: &str) -> Destination {
+pub(super) fn same_namespace(tx: &Transaction<'_>, workflow_id: &str) -> Destination {
     Destination {
         namespace_id: tx.namespace_id.to_owned(),
         namespace: tx.namespace.to_owned(),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, UpdateRow, VisibilityRow,
+    ActivityRow, BufferedRow, ChildRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, UpdateRow, VisibilityRow,
     run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
@@ -25,6 +25,7 @@ use crate::visibility::{self, Entity};
 use crate::{history, invariants};
 
 pub mod activities;
+pub mod children;
 pub mod close;
 pub mod completion;
 mod cron;
@@ -59,6 +60,8 @@ pub struct Run {
     pub activities: Tracked<i64, ActivityRow>,
     /// By timer id.
     pub timers: Tracked<String, TimerRow>,
+    /// By initiated event id. Kept when the run closes, because describing it shows what was pending.
+    pub children: Tracked<i64, ChildRow>,
     /// Signals and cancel requests to other runs that are not answered, by initiated event id.
     pub externals: Tracked<i64, ExternalRow>,
     /// Updates without an outcome, by id. A closed run keeps the accepted ones.
@@ -75,6 +78,8 @@ pub struct Run {
     batch_first: i64,
     /// The command is about updates alone: a speculative workflow task stays one.
     keeps_speculative: bool,
+    /// Where the last event begins in `batch`.
+    last_event_at: usize,
     /// As it was when the command began.
     before: Before,
 }
@@ -105,6 +110,7 @@ impl Run {
             row,
             activities: Tracked::default(),
             timers: Tracked::default(),
+            children: Tracked::default(),
             externals: Tracked::default(),
             updates: Tracked::default(),
             keeps_speculative: false,
@@ -114,6 +120,7 @@ impl Run {
             buffered_stored: false,
             batch: BytesMut::new(),
             batch_first: 0,
+            last_event_at: 0,
             before: Before::default(),
         }
     }
@@ -133,6 +140,7 @@ impl Run {
         }
         let by_event = |rest: &[u8]| rest.try_into().ok().map(i64::from_be_bytes);
         run.activities = Tracked::loaded(read_rows(state, slot, Table::Activity, key, by_event)?);
+        run.children = Tracked::loaded(read_rows(state, slot, Table::Child, key, by_event)?);
         run.externals = Tracked::loaded(read_rows(state, slot, Table::External, key, by_event)?);
         run.timers =
             Tracked::loaded(read_rows(state, slot, Table::Timer, key, |rest| String::from_utf8(rest.to_vec()).ok())?);
@@ -222,6 +230,8 @@ impl Run {
             + self.activities.bytes()
             + 512 * self.activities.len()
             + 128 * self.timers.len()
+            + self.children.bytes()
+            + 256 * self.children.len()
             + self.externals.bytes()
             + 256 * self.externals.len()
             + self.updates.bytes()
@@ -259,6 +269,9 @@ impl Run {
         let (slot, key) = (self.slot, &self.key);
         self.activities.drain_changed(|id, row| {
             write_row(tx, slot, Table::Activity, keys::run_event(key, EventId(*id)), row);
+        });
+        self.children.drain_changed(|id, row| {
+            write_row(tx, slot, Table::Child, keys::run_event(key, EventId(*id)), row);
         });
         self.externals.drain_changed(|id, row| {
             write_row(tx, slot, Table::External, keys::run_event(key, EventId(*id)), row);

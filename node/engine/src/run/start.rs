@@ -5,7 +5,7 @@
 //! Never: a rejected start that leaves a trace.
 
 use stanchion_proto::command::StartWorkflow;
-use stanchion_proto::row::{CurrentRow, RequestIdRow, RunDetailRow, RunRow, TimerQueueRow, timer_queue_row};
+use stanchion_proto::row::{CurrentRow, RequestIdRow, RunDetailRow, RunRow, SenderRow, TimerQueueRow, timer_queue_row};
 use stanchion_proto::temporal::common::v1::link::WorkflowEvent;
 use stanchion_proto::temporal::common::v1::link::workflow_event::{EventReference, Reference, RequestIdReference};
 use stanchion_proto::temporal::common::v1::{Link, link};
@@ -382,7 +382,7 @@ pub(super) fn normal_queue(name: String) -> TaskQueue {
 }
 
 /// `value`, but at most `limit`; where 0 means "none" for both.
-fn capped(value: i64, limit: i64) -> i64 {
+pub(super) fn capped(value: i64, limit: i64) -> i64 {
     match (value, limit) {
         (0, limit) => limit,
         (value, 0) => value,
@@ -442,6 +442,8 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         memo: attributes.memo.clone(),
         search_attributes: attributes.search_attributes.clone(),
         user_metadata: extra.user_metadata.clone(),
+        parent: parent_of(&attributes),
+        root: attributes.root_workflow_execution.clone(),
         ..Default::default()
     };
     let mut run = Box::new(Run::new(key, row, detail));
@@ -453,6 +455,18 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         timer_queue::set(tx, run.slot, at, &row);
     }
     run
+}
+
+/// Whose child a run with this first event is.
+fn parent_of(attributes: &WorkflowExecutionStartedEventAttributes) -> Option<SenderRow> {
+    let parent = attributes.parent_workflow_execution.clone()?;
+    Some(SenderRow {
+        namespace_id: attributes.parent_workflow_namespace_id.clone(),
+        namespace: attributes.parent_workflow_namespace.clone(),
+        workflow_id: parent.workflow_id,
+        run_id: parent.run_id,
+        initiated_event_id: attributes.parent_initiated_event_id,
+    })
 }
 
 fn time_of(time: &prost_types::Timestamp) -> i64 {

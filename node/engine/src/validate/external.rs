@@ -24,10 +24,12 @@ pub fn signal<'a>(
         return Err(refuse(format!("Execution is not set on {COMMAND}.")));
     };
     let (workflow_id, run_id, signal_name) = (&execution.workflow_id, &execution.run_id, &attributes.signal_name);
-    same_namespace(CAUSE, COMMAND, &attributes.namespace, namespace)?;
+    same_namespace(CAUSE, &attributes.namespace, namespace)?;
     let named = &attributes.namespace;
     if workflow_id.is_empty() {
-        return Err(refuse(format!("WorkflowId is not set on {COMMAND}. Namespace={named} RunId={run_id}")));
+        return Err(refuse(format!(
+            "WorkflowId is not set on {COMMAND}. Namespace={named} RunId={run_id} SignalName={signal_name}"
+        )));
     }
     if workflow_id.len() > ID_BYTES_MAX {
         let length = workflow_id.len();
@@ -66,7 +68,7 @@ pub fn request_cancel<'a>(
         )));
     };
     let (workflow_id, run_id) = (&attributes.workflow_id, &attributes.run_id);
-    same_namespace(CAUSE, COMMAND, &attributes.namespace, namespace)?;
+    same_namespace(CAUSE, &attributes.namespace, namespace)?;
     let named = &attributes.namespace;
     if workflow_id.is_empty() {
         return Err(refuse(format!("WorkflowId is not set on {COMMAND}. Namespace={named} RunId={run_id}")));
@@ -75,7 +77,7 @@ pub fn request_cancel<'a>(
         let length = workflow_id.len();
         return Err(refuse(format!(
             "WorkflowId on {COMMAND} exceeds length limit. WorkflowId={workflow_id} Length={length} Limit={ID_BYTES_MAX} \
-             Namespace={named} RunId={run_id}"
+             RunId={run_id} Namespace={named}"
         )));
     }
     if !is_run_id(run_id) {
@@ -87,16 +89,11 @@ pub fn request_cancel<'a>(
 }
 
 /// A command must stay in its namespace.
-pub(super) fn same_namespace(
-    cause: WorkflowTaskFailedCause,
-    command: &str,
-    named: &str,
-    own: &str,
-) -> Result<(), Refusal> {
+pub(super) fn same_namespace(cause: WorkflowTaskFailedCause, named: &str, own: &str) -> Result<(), Refusal> {
     if named.is_empty() || named == own {
         return Ok(());
     }
-    Err(Refusal::new(cause, format!("cannot invoke {command} across namespaces: source={own} target={named}")))
+    Err(Refusal::new(cause, "cross namespace commands are not allowed"))
 }
 
 fn is_run_id(run_id: &str) -> bool {

@@ -6,6 +6,7 @@
 //! Never: a change of state; a look at anything but the command and the bounds.
 
 pub mod activity;
+pub mod child;
 pub mod close;
 pub mod external;
 pub mod fields;

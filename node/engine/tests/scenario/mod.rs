@@ -403,8 +403,8 @@ impl World {
     pub fn deliver_once(&mut self) -> String {
         let deliveries: Vec<_> = self.outbox.iter().map(|key| self.delivery(*key)).collect();
         self.last_delivery = deliveries.clone();
-        let reply =
-            self.apply(Kind::DeliverOutbox(DeliverOutbox { deliveries, acknowledge: true, ..Default::default() }));
+        let reservations = std::mem::take(&mut self.reservations);
+        let reply = self.apply(Kind::DeliverOutbox(DeliverOutbox { deliveries, acknowledge: true, reservations }));
         let Reply::Delivered { marks } = &reply else { panic!("a delivery was answered with {reply:?}") };
         self.outbox.retain(|key| {
             !marks
@@ -599,6 +599,23 @@ pub fn marker(name: &str) -> cmd::Command {
     )
 }
 
+pub fn start_child(workflow_id: &str) -> cmd::Command {
+    start_child_with(workflow_id, |_| {})
+}
+
+pub fn start_child_with(
+    workflow_id: &str,
+    change: impl FnOnce(&mut cmd::StartChildWorkflowExecutionCommandAttributes),
+) -> cmd::Command {
+    let mut attributes = cmd::StartChildWorkflowExecutionCommandAttributes {
+        workflow_id: workflow_id.into(),
+        workflow_type: Some(WorkflowType { name: "Child".into() }),
+        ..Default::default()
+    };
+    change(&mut attributes);
+    command(CommandType::StartChildWorkflowExecution, A::StartChildWorkflowExecutionCommandAttributes(attributes))
+}
+
 pub fn signal_external(workflow_id: &str, name: &str) -> cmd::Command {
     command(
         CommandType::SignalExternalWorkflowExecution,
@@ -617,6 +634,19 @@ pub fn cancel_external(workflow_id: &str) -> cmd::Command {
             cmd::RequestCancelExternalWorkflowExecutionCommandAttributes {
                 workflow_id: workflow_id.into(),
                 reason: "enough".into(),
+                ..Default::default()
+            },
+        ),
+    )
+}
+
+pub fn cancel_child(workflow_id: &str) -> cmd::Command {
+    command(
+        CommandType::RequestCancelExternalWorkflowExecution,
+        A::RequestCancelExternalWorkflowExecutionCommandAttributes(
+            cmd::RequestCancelExternalWorkflowExecutionCommandAttributes {
+                workflow_id: workflow_id.into(),
+                child_workflow_only: true,
                 ..Default::default()
             },
         ),

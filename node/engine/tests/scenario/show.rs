@@ -6,8 +6,9 @@ use stanchion_engine::run::events::event_type;
 use stanchion_engine::time::{SECOND, nanos};
 use stanchion_proto::temporal::common::v1::{Payloads, WorkflowExecution};
 use stanchion_proto::temporal::enums::v1::{
-    CancelExternalWorkflowExecutionFailedCause, ContinueAsNewInitiator, RetryState,
-    SignalExternalWorkflowExecutionFailedCause, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause,
+    CancelExternalWorkflowExecutionFailedCause, ContinueAsNewInitiator, ParentClosePolicy, RetryState,
+    SignalExternalWorkflowExecutionFailedCause, StartChildWorkflowExecutionFailedCause, TaskQueueKind, TimeoutType,
+    WorkflowTaskFailedCause,
 };
 use stanchion_proto::temporal::failure::v1::Failure;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
@@ -29,6 +30,9 @@ pub fn event(event: &HistoryEvent) -> String {
             said.add("continued", a.continued_execution_run_id.clone());
             said.add("initiator", named(ContinueAsNewInitiator::try_from(a.initiator).unwrap()));
             said.add("continued-failure", message(&a.continued_failure));
+            said.add("parent", a.parent_workflow_execution.as_ref().map(execution).unwrap_or_default());
+            said.add("initiated", nonzero(a.parent_initiated_event_id));
+            said.add("root", a.root_workflow_execution.as_ref().map(execution).unwrap_or_default());
             said.add("last-result", text(&a.last_completion_result));
         }
         WorkflowExecutionCompletedEventAttributes(a) => {
@@ -79,6 +83,38 @@ pub fn event(event: &HistoryEvent) -> String {
             said.add("cause", a.cause.clone());
             said.add("from", a.external_workflow_execution.as_ref().map(execution).unwrap_or_default());
             said.add("initiated", nonzero(a.external_initiated_event_id));
+        }
+        StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
+            said.add("child", a.workflow_id.clone()).add("input", text(&a.input));
+            said.add("policy", named(ParentClosePolicy::try_from(a.parent_close_policy).unwrap()));
+        }
+        StartChildWorkflowExecutionFailedEventAttributes(a) => {
+            let cause = StartChildWorkflowExecutionFailedCause::try_from(a.cause).unwrap();
+            said.add("initiated", id(a.initiated_event_id)).add("cause", named(cause));
+        }
+        ChildWorkflowExecutionStartedEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id));
+            said.add("child", a.workflow_execution.as_ref().map(execution).unwrap_or_default());
+        }
+        ChildWorkflowExecutionCompletedEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id)).add("started", id(a.started_event_id));
+            said.add("child", a.workflow_execution.as_ref().map(execution).unwrap_or_default());
+            said.add("result", text(&a.result));
+        }
+        ChildWorkflowExecutionFailedEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id)).add("started", id(a.started_event_id));
+            said.add("failure", message(&a.failure));
+            said.add("retry", named(RetryState::try_from(a.retry_state).unwrap()));
+        }
+        ChildWorkflowExecutionCanceledEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id)).add("started", id(a.started_event_id));
+        }
+        ChildWorkflowExecutionTimedOutEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id)).add("started", id(a.started_event_id));
+            said.add("retry", named(RetryState::try_from(a.retry_state).unwrap()));
+        }
+        ChildWorkflowExecutionTerminatedEventAttributes(a) => {
+            said.add("initiated", id(a.initiated_event_id)).add("started", id(a.started_event_id));
         }
         SignalExternalWorkflowExecutionInitiatedEventAttributes(a) => {
             said.add("name", a.signal_name.clone());

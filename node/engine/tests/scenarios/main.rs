@@ -11,6 +11,8 @@ mod activities_attempt_by_attempt;
 mod bad_command_fails_the_task;
 mod bounds_end_the_run;
 mod cancel_and_terminate;
+mod children_of_closed_parents;
+mod children_start_and_report;
 mod continue_as_new_and_retry;
 mod cron_schedules;
 mod deleted_runs_leave_nothing;

@@ -58,8 +58,16 @@ impl GroupCall for RespondWorkflowTaskCompletedRequest {
 
     async fn on_leader(mut self, at: Here) -> Result<Self::Answer, CallError> {
         let (namespace, token) = namespace_of::<WorkflowTaskToken>(&at.node, &self.namespace, &self.task_token).await?;
-        for attributes in self.commands.iter_mut().filter_map(attributes_of) {
+        for named in self.commands.iter().filter_map(namespace_named) {
+            // Whether the command may go there is the engine's to say; that the namespace exists is known here.
+            at.namespace(named).await?;
+        }
+        for (attributes, child) in self.commands.iter_mut().filter_map(attributes_of) {
             if let Err(error) = search_attributes::check(&at.node, &namespace, Some(attributes)).await {
+                let error = match child {
+                    Some(child) => of_child(error, &child, &namespace),
+                    None => error,
+                };
                 return Err(fail_for_attributes(&at, &namespace, token, self.identity, error).await);
             }
         }
@@ -67,12 +75,48 @@ impl GroupCall for RespondWorkflowTaskCompletedRequest {
     }
 }
 
-/// The search attributes that a command sets. Which there are is known here, and not in the run's own state.
-fn attributes_of(command: &mut ApiCommand) -> Option<&mut SearchAttributes> {
+/// The namespace that a command to another run names.
+#[allow(deprecated)]
+fn namespace_named(command: &ApiCommand) -> Option<&str> {
+    let named = match command.attributes.as_ref()? {
+        Attributes::StartChildWorkflowExecutionCommandAttributes(child) => &child.namespace,
+        Attributes::SignalExternalWorkflowExecutionCommandAttributes(signal) => &signal.namespace,
+        Attributes::RequestCancelExternalWorkflowExecutionCommandAttributes(cancel) => &cancel.namespace,
+        _ => return None,
+    };
+    (!named.is_empty()).then_some(named)
+}
+
+/// The search attributes that a command sets, and the child that it sets them for. Which there are is known here, and not in the run's
+/// own state.
+fn attributes_of(command: &mut ApiCommand) -> Option<(&mut SearchAttributes, Option<String>)> {
     match command.attributes.as_mut()? {
-        Attributes::UpsertWorkflowSearchAttributesCommandAttributes(upsert) => upsert.search_attributes.as_mut(),
-        Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(next) => next.search_attributes.as_mut(),
+        Attributes::UpsertWorkflowSearchAttributesCommandAttributes(upsert) => {
+            Some((upsert.search_attributes.as_mut()?, None))
+        }
+        Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(next) => {
+            Some((next.search_attributes.as_mut()?, None))
+        }
+        Attributes::StartChildWorkflowExecutionCommandAttributes(child) => {
+            let kind = child.workflow_type.as_ref().map_or("", |kind| kind.name.as_str());
+            let place = format!("WorkflowId={} WorkflowType={kind}", child.workflow_id);
+            Some((child.search_attributes.as_mut()?, Some(place)))
+        }
         _ => None,
+    }
+}
+
+/// A bad value of a child's search attribute, in the real server's words; a name that is not known needs none of its own.
+fn of_child(error: CallError, child: &str, namespace: &Namespace) -> CallError {
+    match error {
+        CallError::Rejected(rejection) if rejection.message.starts_with("invalid value") => {
+            let why = &rejection.message;
+            CallError::Rejected(stanchion_engine::Rejection::invalid(format!(
+                "invalid SearchAttributes on StartChildWorkflowCommand: {why}. {child} Namespace={}",
+                namespace.name
+            )))
+        }
+        other => other,
     }
 }
 

@@ -24,13 +24,14 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use prost::Message;
-use stanchion_engine::effects::OutboxKey;
+use prost::Message as _;
+use stanchion_engine::effects::{OutboxKey, TaskKind};
 use stanchion_engine::{GroupId, Reply, Slot, outbox};
 use stanchion_proto::command::{
     AckOutbox, Command, DeliverOutbox, OutboxDelivery, OutboxMark, Reservation, command::Kind,
 };
 use stanchion_proto::node::DeliverOutboxRequest;
+use stanchion_proto::row::outbox_message::Kind as Message;
 use tokio::sync::Notify;
 
 use super::hand_over::Reservations;
@@ -46,6 +47,8 @@ const AGAIN_MIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Rows whose messages were applied elsewhere go this much later, many at a time: nobody waits for that.
 const ACK_AFTER: Duration = Duration::from_millis(100);
+/// Pollers held for one delivery, at most.
+const RESERVATIONS_MAX: usize = 16;
 
 /// The way to the leaders of other groups. Implemented by the node over its router.
 pub trait Courier: Send + Sync + 'static {
@@ -113,13 +116,27 @@ impl LeaderTerm {
     }
 }
 
-/// Pollers for the first tasks of runs that the messages start.
+/// Pollers for the first tasks of runs that the messages start. None where messages of several namespaces travel together: a held poller
+/// is known by its queue's name alone.
 pub(super) fn reservations(
-    _parts: &Parts,
-    _reservations: &Reservations,
-    _deliveries: &[OutboxDelivery],
+    parts: &Parts,
+    reservations: &Reservations,
+    deliveries: &[OutboxDelivery],
 ) -> Vec<Reservation> {
-    Vec::new()
+    let mut namespaces = deliveries.iter().filter_map(|delivery| Some(&delivery.row.as_ref()?.namespace_id));
+    let first = namespaces.next();
+    if namespaces.any(|namespace| Some(namespace) != first) {
+        return Vec::new();
+    }
+    let starts = deliveries.iter().filter_map(|delivery| {
+        let row = delivery.row.as_ref()?;
+        let Message::StartChild(start) = row.message.as_ref()?.kind.as_ref()? else { return None };
+        Some((row.namespace_id.as_str(), start.request.as_ref()?.task_queue.as_ref()?.name.as_str()))
+    });
+    starts
+        .take(RESERVATIONS_MAX)
+        .filter_map(|(namespace_id, queue)| reservations.take(parts, namespace_id, queue, TaskKind::Workflow))
+        .collect()
 }
 
 fn mark_of(key: &OutboxKey) -> OutboxMark {
