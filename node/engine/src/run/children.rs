@@ -78,6 +78,8 @@ pub fn initiate(
         0 => WorkflowIdReusePolicy::AllowDuplicate as i32,
         own => own,
     };
+    // SDKs send an empty memo; the real server writes none.
+    let memo = asked.memo.clone().filter(|memo| !memo.fields.is_empty());
     let run_timeout =
         start::capped(nanos(asked.workflow_run_timeout.as_ref()), nanos(asked.workflow_execution_timeout.as_ref()));
     let task_timeout = start::task_timeout(nanos(asked.workflow_task_timeout.as_ref()), run_timeout);
@@ -99,7 +101,7 @@ pub fn initiate(
         retry_policy: asked.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy))),
         cron_schedule: asked.cron_schedule.clone(),
         header: asked.header.clone(),
-        memo: asked.memo.clone(),
+        memo: memo.clone(),
         search_attributes: asked.search_attributes.clone(),
         inherit_build_id: asked.inherit_build_id,
         priority: asked.priority.clone(),
@@ -132,7 +134,7 @@ pub fn initiate(
         retry_policy: asked.retry_policy.clone(),
         cron_schedule: asked.cron_schedule.clone(),
         header: asked.header.clone(),
-        memo: asked.memo.clone(),
+        memo,
         search_attributes: asked.search_attributes.clone(),
         user_metadata,
         priority: activities::merged(run.row.priority.as_ref(), asked.priority.as_ref()),
@@ -144,6 +146,7 @@ pub fn initiate(
     });
     let message = StartChild { parent: Some(external::sender(tx, run, id)), root: Some(root), request: Some(request) };
     completion.send(external::same_namespace(tx, &asked.workflow_id), outbox_message::Kind::StartChild(message));
+    completion.started_children.insert(asked.workflow_id.clone());
     run.children.insert(id, row);
     Ok(())
 }

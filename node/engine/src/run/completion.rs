@@ -5,7 +5,7 @@
 //!
 //! Never: half of a completion; a closing command past something that came in while the worker had the task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stanchion_proto::command::{CompleteWorkflowTask, WorkflowTaskToken};
 use stanchion_proto::row::{StickyRow, WorkflowTaskStartedRow, outbox_message};
@@ -59,6 +59,8 @@ pub struct Completion<'c> {
     pub needs_workflow_task: bool,
     /// What updates have become by this completion.
     pub updates: BTreeMap<String, Provisional>,
+    /// Workflow ids of children that a command of this completion starts: it may not cancel them as well.
+    pub started_children: BTreeSet<String>,
     /// For other runs. They leave when all commands are applied, if the run is open then: what is still to be sent when a run closes is
     /// not sent.
     messages: Vec<(Destination, outbox_message::Kind)>,
@@ -210,6 +212,7 @@ fn apply(
         scheduled_activities: Vec::new(),
         needs_workflow_task: false,
         updates: BTreeMap::new(),
+        started_children: BTreeSet::new(),
         messages: Vec::new(),
     };
     let mut unseen = run.has_buffered();

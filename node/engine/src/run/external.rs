@@ -108,6 +108,17 @@ pub fn request_cancel(
     attributes: Option<&RequestCancelExternalWorkflowExecutionCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     let attributes = validate::external::request_cancel(attributes, tx.namespace)?;
+    if completion.started_children.contains(&attributes.workflow_id) {
+        #[allow(deprecated)]
+        let namespace = &attributes.namespace;
+        return Err(CommandFailure::new(
+            WorkflowTaskFailedCause::BadRequestCancelExternalWorkflowExecutionAttributes,
+            format!(
+                "Start and RequestCancel for child workflow is not allowed in same workflow task. WorkflowId={} RunId={} Namespace={namespace}",
+                attributes.workflow_id, attributes.run_id
+            ),
+        ));
+    }
     let pending = run.externals.iter().filter(|(_, row)| row.is_cancel).count();
     let limit = tx.bounds.pending_cancels_max;
     if pending >= limit {

@@ -9,6 +9,7 @@
 #[path = "../scenario/mod.rs"]
 mod scenario;
 
+mod families;
 mod model;
 
 use proptest::prelude::*;

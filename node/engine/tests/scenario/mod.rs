@@ -19,6 +19,7 @@ use stanchion_proto::command::{
     RequestCancelWorkflow, Reservation, RunRef, SignalWithStartWorkflow, SignalWorkflow, StartWorkflow,
     StartWorkflowTask, TerminateWorkflow, TimeoutWorkflowTask, WorkflowTaskToken,
 };
+use stanchion_proto::row::BufferedRow;
 use stanchion_proto::temporal::command::v1 as cmd;
 use stanchion_proto::temporal::command::v1::command::Attributes as A;
 use stanchion_proto::temporal::common::v1::{Payload, Payloads, RetryPolicy, WorkflowExecution, WorkflowType};
@@ -401,29 +402,46 @@ impl World {
 
     /// Delivers the messages that wait now.
     pub fn deliver_once(&mut self) -> String {
-        let deliveries: Vec<_> = self.outbox.iter().map(|key| self.delivery(*key)).collect();
+        let keys: Vec<_> = self.outbox.iter().copied().collect();
+        self.deliver_these(&keys)
+    }
+
+    /// Delivers some of the messages that wait.
+    pub fn deliver_these(&mut self, keys: &[OutboxKey]) -> String {
+        let deliveries: Vec<_> = keys.iter().map(|key| self.delivery(*key)).collect();
         self.last_delivery = deliveries.clone();
         let reservations = std::mem::take(&mut self.reservations);
         let reply = self.apply(Kind::DeliverOutbox(DeliverOutbox { deliveries, acknowledge: true, reservations }));
         let Reply::Delivered { marks } = &reply else { panic!("a delivery was answered with {reply:?}") };
-        self.outbox.retain(|key| {
-            !marks
-                .iter()
-                .any(|m| (m.source, m.destination) == (key.source, key.destination) && key.sequence <= m.sequence)
-        });
+        let is_marked = |key: &OutboxKey| {
+            let same = |mark: &&OutboxKey| (mark.source, mark.destination) == (key.source, key.destination);
+            marks.iter().find(same).is_some_and(|mark| key.sequence <= mark.sequence)
+        };
+        self.outbox.retain(|key| !is_marked(key));
         self.answer(&reply)
     }
 
     /// The last delivery once more, as after a lost answer: nothing may change.
-    fn redeliver(&mut self) {
+    pub fn redeliver(&mut self) {
+        // The clock moves even by a command that does nothing.
+        self.fire(&[]);
         let deliveries = self.last_delivery.clone();
-        let before = self.tables();
+        let before = self.state.hash();
         let deliver = DeliverOutbox { deliveries, acknowledge: true, ..Default::default() };
-        let effects = std::mem::take(&mut self.effects);
         self.apply(Kind::DeliverOutbox(deliver));
         assert_eq!(self.effects, Effects::default(), "a message was applied twice");
-        assert_eq!(before, self.tables(), "a message was applied twice");
-        self.effects = effects;
+        assert_eq!(before, self.state.hash(), "a message was applied twice");
+    }
+
+    /// A run's events that wait for their ids.
+    pub fn buffered_of(&self, run_id: &str) -> Vec<HistoryEvent> {
+        let run = self.runs.iter().find(|run| run.run_id == run_id).unwrap();
+        let row = self.state.get(run.slot(), Table::Run, &keys::run_part(run, keys::RunPart::Buffered)).unwrap();
+        row.map(|row| BufferedRow::decode(row).unwrap().events).unwrap_or_default()
+    }
+
+    pub fn all_run_ids(&self) -> Vec<String> {
+        self.runs.iter().map(|run| run.run_id.clone()).collect()
     }
 
     fn delivery(&self, key: OutboxKey) -> OutboxDelivery {
@@ -433,10 +451,6 @@ impl World {
             sequence: key.sequence,
             row: stanchion_engine::outbox::message(&self.state, key).unwrap(),
         }
-    }
-
-    fn tables(&self) -> [u8; 32] {
-        self.state.hash()
     }
 
     // --- what there is to see ---

@@ -70,16 +70,16 @@ fn an_unsupported_command_is_named() {
     let mut w = World::new();
     w.start();
     w.poll();
-    let child = stanchion_proto::temporal::command::v1::Command {
-        command_type: CommandType::StartChildWorkflowExecution as i32,
+    let nexus = stanchion_proto::temporal::command::v1::Command {
+        command_type: CommandType::ScheduleNexusOperation as i32,
         ..Default::default()
     };
-    expect!["InvalidArgument: BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommand is not supported by this release."].assert_eq(&w.complete(vec![child]));
+    expect!["InvalidArgument: BadScheduleNexusOperationAttributes: ScheduleNexusOperationCommand is not supported by this release."].assert_eq(&w.complete(vec![nexus]));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadStartChildExecutionAttributes failure="BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommand is not supported by this release." identity=worker
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadScheduleNexusOperationAttributes failure="BadScheduleNexusOperationAttributes: ScheduleNexusOperationCommand is not supported by this release." identity=worker
     "#]].assert_eq(&w.history());
 }
 

@@ -95,7 +95,8 @@ fn a_cancel_request_arrives_once_and_a_closed_run_is_no_failure() {
 #[test]
 fn an_answer_to_a_run_that_has_closed_is_dropped() {
     let mut w = two_runs();
-    w.complete(vec![signal_external("other", "hello"), complete_workflow("bye")]);
+    w.complete(vec![signal_external("other", "hello")]);
+    w.terminate();
     w.deliver();
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
@@ -103,7 +104,7 @@ fn an_answer_to_a_run_that_has_closed_is_dropped() {
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 SignalExternalWorkflowExecutionInitiated name=hello to=other
-        6 WorkflowExecutionCompleted result=bye
+        6 WorkflowExecutionTerminated reason="because" identity=caller
     "#]]
     .assert_eq(&w.history_of(1));
     expect![[r#"
@@ -112,6 +113,22 @@ fn an_answer_to_a_run_that_has_closed_is_dropped() {
         3 WorkflowExecutionSignaled name=hello from=wf/run-1
     "#]]
     .assert_eq(&w.history_of(2));
+    w.check();
+}
+
+#[test]
+fn what_is_still_to_be_sent_when_the_run_closes_is_not_sent() {
+    let mut w = two_runs();
+    w.complete(vec![signal_external("other", "hello"), cancel_external("other"), complete_workflow("bye")]);
+    expect!["nothing"].assert_eq(if w.outbox.is_empty() { "nothing" } else { "a message" });
+    w.check();
+}
+
+#[test]
+fn a_child_is_not_started_and_canceled_by_one_completion() {
+    let mut w = two_runs();
+    expect!["InvalidArgument: BadRequestCancelExternalWorkflowExecutionAttributes: Start and RequestCancel for child workflow is not allowed in same workflow task. WorkflowId=child RunId= Namespace="]
+        .assert_eq(&w.complete(vec![start_child("child"), cancel_child("child")]));
     w.check();
 }
 

@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -68,7 +69,12 @@ pub trait Courier: Send + Sync + 'static {
 pub struct OutboxMail {
     arrived: Mutex<Vec<OutboxKey>>,
     any: Notify,
+    /// The table was not read to its end: it holds messages whose names did not come.
+    more: AtomicBool,
 }
+
+/// Two slots, and the last message between them that its receiver has applied.
+type Applied = BTreeMap<(Slot, Slot), u64>;
 
 impl OutboxMail {
     pub fn add(&self, keys: Vec<OutboxKey>) {
@@ -80,16 +86,24 @@ impl OutboxMail {
 }
 
 impl LeaderTerm {
-    /// Reads the names of all messages that wait.
-    pub(super) fn load_outbox(&self) -> Result<(), CallError> {
+    /// Reads the names of messages that wait, as many as there is room for. Those that `applied` says need no delivery any more.
+    pub(super) fn load_outbox(&self, applied: &Applied) -> Result<(), CallError> {
         let reader = self.handle.reader();
         let mut room = in_memory_max(self);
         for slot in self.slots() {
             let mut after = None;
-            while room > 0 {
-                let keys = outbox::waiting(&reader, slot, after, LOAD_ROWS.min(room))?;
+            loop {
+                let mut keys = outbox::waiting(&reader, slot, after, LOAD_ROWS)?;
                 let Some(last) = keys.last() else { break };
                 after = Some(*last);
+                keys.retain(|key| !is_applied(applied, key));
+                if keys.len() > room {
+                    keys.truncate(room);
+                    self.outbox.more.store(true, Ordering::Release);
+                    self.outbox.add(keys);
+                    self.outbox.any.notify_one();
+                    return Ok(());
+                }
                 room -= keys.len();
                 self.outbox.add(keys);
             }
@@ -137,6 +151,10 @@ pub(super) fn reservations(
         .take(RESERVATIONS_MAX)
         .filter_map(|(namespace_id, queue)| reservations.take(parts, namespace_id, queue, TaskKind::Workflow))
         .collect()
+}
+
+fn is_applied(applied: &Applied, key: &OutboxKey) -> bool {
+    applied.get(&(key.source, key.destination)).is_some_and(|last| key.sequence <= *last)
 }
 
 fn mark_of(key: &OutboxKey) -> OutboxMark {
@@ -189,10 +207,10 @@ enum Landing {
     Batch { group: GroupId, sent: Vec<OutboxKey>, outcome: Result<Vec<OutboxMark>, CallError> },
     /// A lane may try again.
     Rested(GroupId),
-    /// Now acknowledge what has gathered, and what could not be acknowledged before.
-    AcknowledgeDue(Vec<OutboxMark>),
-    /// The rows are gone.
-    Acknowledged,
+    /// Now acknowledge what has gathered.
+    AcknowledgeDue,
+    /// The rows up to these are gone.
+    Acknowledged(Vec<OutboxKey>),
     /// The table was read again.
     Reloaded,
 }
@@ -207,7 +225,7 @@ pub(super) async fn drain(term: Arc<LeaderTerm>) {
         waiting: 0,
         overflowed: false,
         reloading: false,
-        marks: BTreeMap::new(),
+        applied: Applied::new(),
         acknowledging: false,
         flights: FuturesUnordered::new(),
     };
@@ -225,7 +243,7 @@ struct Drainer {
     overflowed: bool,
     reloading: bool,
     /// Applied by other groups; the rows are still there.
-    marks: BTreeMap<(u32, u32), u64>,
+    applied: Applied,
     acknowledging: bool,
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
 }
@@ -246,7 +264,11 @@ impl Drainer {
     }
 
     fn take_in(&mut self) {
+        self.overflowed |= self.term.outbox.more.swap(false, Ordering::AcqRel);
         for key in std::mem::take(&mut *self.term.outbox.arrived.lock()) {
+            if is_applied(&self.applied, &key) {
+                continue;
+            }
             if self.waiting >= self.in_memory_max {
                 self.overflowed = true;
                 continue;
@@ -270,10 +292,10 @@ impl Drainer {
         if self.overflowed && !self.reloading && self.waiting * 2 < self.in_memory_max {
             self.overflowed = false;
             self.reloading = true;
-            let term = self.term.clone();
+            let (term, applied) = (self.term.clone(), self.applied.clone());
             self.flights.push(Box::pin(async move {
                 let group = term.group();
-                match tokio::task::spawn_blocking(move || term.load_outbox()).await {
+                match tokio::task::spawn_blocking(move || term.load_outbox(&applied)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%group, %error, "the outbox could not be read"),
                     Err(error) => tracing::error!(%group, %error, "reading the outbox ended early"),
@@ -281,12 +303,12 @@ impl Drainer {
                 Landing::Reloaded
             }));
         }
-        if !self.marks.is_empty() && !self.acknowledging {
+        if !self.applied.is_empty() && !self.acknowledging {
             self.acknowledging = true;
-            // The marks stay until then: more of them may gather.
+            // Until then more may gather.
             self.flights.push(Box::pin(async {
                 tokio::time::sleep(ACK_AFTER).await;
-                Landing::AcknowledgeDue(Vec::new())
+                Landing::AcknowledgeDue
             }));
         }
     }
@@ -301,12 +323,15 @@ impl Drainer {
                 self.move_lane(group);
             }
             Landing::Reloaded => self.reloading = false,
-            Landing::Acknowledged => self.acknowledging = false,
-            Landing::AcknowledgeDue(marks) => {
-                for mark in marks {
-                    self.note(&mark);
+            Landing::AcknowledgeDue => self.acknowledge(),
+            Landing::Acknowledged(gone) => {
+                self.acknowledging = false;
+                for key in gone {
+                    let pair = (key.source, key.destination);
+                    if self.applied.get(&pair) == Some(&key.sequence) {
+                        self.applied.remove(&pair);
+                    }
                 }
-                self.acknowledge();
             }
         }
     }
@@ -361,29 +386,27 @@ impl Drainer {
     }
 
     fn note(&mut self, mark: &OutboxMark) {
-        let known = self.marks.entry((mark.source_slot, mark.destination_slot)).or_default();
+        let slot = |number: u32| Slot(u16::try_from(number).unwrap_or(u16::MAX));
+        let known = self.applied.entry((slot(mark.source_slot), slot(mark.destination_slot))).or_default();
         *known = (*known).max(mark.sequence);
     }
 
     fn acknowledge(&mut self) {
-        let marks: Vec<_> = std::mem::take(&mut self.marks)
-            .into_iter()
-            .map(|((source_slot, destination_slot), sequence)| OutboxMark { source_slot, destination_slot, sequence })
+        let keys: Vec<_> = self
+            .applied
+            .iter()
+            .map(|(&(source, destination), &sequence)| OutboxKey { source, destination, sequence })
             .collect();
-        if marks.is_empty() {
-            self.acknowledging = false;
-            return;
-        }
         let term = self.term.clone();
         self.flights.push(Box::pin(async move {
-            let ack = AckOutbox { marks: marks.clone() };
+            let ack = AckOutbox { marks: keys.iter().map(mark_of).collect() };
             let command = Command { kind: Some(Kind::AckOutbox(ack)), ..Default::default() };
             match term.propose(command).await {
-                Ok(_) => Landing::Acknowledged,
+                Ok(_) => Landing::Acknowledged(keys),
                 Err(error) => {
                     tracing::debug!(group = %term.group(), %error, "applied messages stay in the outbox for now");
                     tokio::time::sleep(AGAIN_MAX).await;
-                    Landing::AcknowledgeDue(marks)
+                    Landing::AcknowledgeDue
                 }
             }
         }));
@@ -448,4 +471,42 @@ fn read_batch(term: &LeaderTerm, keys: Vec<OutboxKey>, bytes_max: usize) -> Resu
         });
     }
     Ok((sent, gone, deliveries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(destination: u16, sequence: u64) -> OutboxKey {
+        OutboxKey { source: Slot(1), destination: Slot(destination), sequence }
+    }
+
+    fn lane(keys: &[OutboxKey]) -> Lane {
+        Lane { waiting: keys.iter().copied().collect(), ..Lane::default() }
+    }
+
+    #[test]
+    fn batches_go_round_so_that_no_pair_of_slots_holds_up_the_others() {
+        let mut lane = lane(&[key(1, 1), key(1, 2), key(2, 1), key(3, 1)]);
+        assert_eq!(lane.next(2), [key(1, 1), key(1, 2)]);
+        assert!(lane.landed(&[key(1, 1), key(1, 2)], &[mark_of(&key(1, 2))]));
+        lane.waiting.insert(key(1, 3));
+        assert_eq!(lane.next(2), [key(2, 1), key(3, 1)]);
+        assert!(lane.landed(&[key(2, 1), key(3, 1)], &[mark_of(&key(2, 1)), mark_of(&key(3, 1))]));
+        assert_eq!(lane.next(2), [key(1, 3)]);
+    }
+
+    #[test]
+    fn what_is_not_applied_stays_and_goes_first() {
+        let mut lane = lane(&[key(1, 1), key(2, 2)]);
+        assert!(!lane.landed(&[key(1, 1), key(2, 2)], &[mark_of(&key(1, 1)), mark_of(&key(2, 0))]));
+        assert_eq!(lane.next(9), [key(2, 2)]);
+    }
+
+    #[test]
+    fn a_message_below_the_mark_needs_no_delivery() {
+        let applied = Applied::from([((Slot(1), Slot(2)), 5)]);
+        assert!(is_applied(&applied, &key(2, 5)));
+        assert!(!is_applied(&applied, &key(2, 6)) && !is_applied(&applied, &key(3, 1)));
+    }
 }

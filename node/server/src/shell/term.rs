@@ -94,7 +94,7 @@ impl LeaderTerm {
         tokio::task::spawn_blocking(move || {
             term.load_timers()?;
             term.load_pending()?;
-            term.load_outbox()
+            term.load_outbox(&std::collections::BTreeMap::new())
         })
         .await
         .map_err(|error| CallError::Fatal(error.to_string()))?
