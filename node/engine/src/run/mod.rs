@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use prost::Message;
 use stanchion_proto::row::{
-    ActivityRow, BufferedRow, ChildRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, UpdateRow, VisibilityRow,
-    run_row::WorkflowTask,
+    ActivityRow, BufferedRow, ChildRow, CurrentRow, ExternalRow, RunDetailRow, RunRow, TimerRow, UpdateRow,
+    VisibilityRow, run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
