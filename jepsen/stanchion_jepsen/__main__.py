@@ -17,9 +17,9 @@ from pathlib import Path
 from . import scene as scenes
 from .processes import HarnessError
 from .scene import Options, Verdict, write_verdict
-from .workloads import catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds
+from .workloads import catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds, together
 
-WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds)}
+WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds, together)}
 QUICK = [kill_rounds.NAME, kill_all.NAME, failover.NAME]
 
 

@@ -59,6 +59,17 @@ class RunHistory:
                 return count - 1
         return len(self.raw)
 
+    @cached_property
+    def settled(self) -> int:
+        """How many of the events are beyond doubt in a run that gets updates: the workflow task outstanding at the end may be a
+        speculative one, which an update brings and its rejection takes away again, as on the real server."""
+        count = len(self.raw)
+        if count and self.events[-1].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+            count -= 1
+        if count and self.events[count - 1].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+            return count - 1
+        return len(self.raw)
+
     def result(self) -> object:
         """The decoded JSON result of a completed run; None for any other."""
         if not self.raw:

@@ -23,17 +23,20 @@ class Sampler:
         self._readers = reads_at_once
         self._pause_s = pause_s
         self._runs: list[tuple[str, str]] = []
+        self._updated: set[str] = set()
         self._longest: dict[str, int] = {}
         self.observations: list[Observation] = []
         self.errors: dict[str, int] = {}
         self.reads = 0
 
-    def watch(self, wf: str, run: str) -> None:
-        """Adds a run. Recently added ones are read most."""
+    def watch(self, wf: str, run: str, updated: bool = False) -> None:
+        """Adds a run. Recently added ones are read most. `updated`: it gets updates, so its outstanding task may vanish."""
+        if updated:
+            self._updated.add(wf)
         self._runs.append((wf, run))
 
     def saw(self, wf: str, node: str, history: RunHistory, known_before: int) -> None:
-        stored = history.stored
+        stored = history.settled if wf in self._updated else history.stored
         self.observations.append(Observation(wf, node, tuple(history.digests[:stored]), known_before))
         self._longest[wf] = max(self._longest.get(wf, 0), stored)
 

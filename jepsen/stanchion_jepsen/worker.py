@@ -26,6 +26,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from .ledger import Ledger
 from .workflows import LedgerRun, SignalList, StepInput, completes_directly, fails_first, heartbeats, sleep_in_slices, step_result
+from .workflows_together import TogetherChild, TogetherCollector, TogetherParent, TogetherTick
 
 REFUSED = {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION}
 
@@ -125,7 +126,7 @@ async def main() -> None:
     async with Worker(
         client,
         task_queue=arguments.task_queue,
-        workflows=[LedgerRun, SignalList],
+        workflows=[LedgerRun, SignalList, TogetherChild, TogetherCollector, TogetherParent, TogetherTick],
         activities=[steps.step],
         identity=arguments.name,
         # The sandbox re-imports modules for every run: seconds of CPU here, and nothing that a server could notice.

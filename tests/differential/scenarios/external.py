@@ -151,7 +151,7 @@ async def external_signal_to_another_namespace(env: Env) -> None:
             task_token=task.task_token,
             commands=[signal_to(env, wid, namespace=namespace)],
         )
-        await env.poll()
+        await env.rpc("TerminateWorkflowExecution", workflow_execution=env.execution(sender))
         await env.history(label, sender)
 
 
