@@ -20,8 +20,8 @@ use crate::{Dispatch, QueueKey, TaskPayload};
 
 /// A poller whose deadline is nearer than this is not taken aside: the command would take too long.
 const TIME_LEFT_MIN: Duration = Duration::from_millis(500);
-/// A hold that was never ended (its proposal was cancelled) is void after this long.
-const HELD_MAX: Duration = Duration::from_secs(3);
+/// A hold that was never ended is void after this long. Longer than any proposal takes: one that goes on may still need its poller.
+const HELD_MAX: Duration = Duration::from_secs(30);
 
 /// A poller taken aside.
 #[derive(Clone, PartialEq, Debug)]

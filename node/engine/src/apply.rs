@@ -78,6 +78,7 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
             activities::cancel(tx, c)
         }
         Kind::HeartbeatActivityTask(c) => activities::heartbeat(tx, c),
+        Kind::GiveBackActivityTask(c) => activities::give_back(tx, c),
         Kind::FireTimers(c) => {
             for key in &c.keys {
                 let slot = Slot(u16::try_from(key.slot).unwrap_or(u16::MAX));

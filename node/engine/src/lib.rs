@@ -25,6 +25,7 @@ pub mod limits;
 pub mod lookup;
 pub mod memory;
 pub mod meta;
+pub mod nesting;
 pub mod outbox;
 pub mod pending;
 pub mod read;

@@ -48,7 +48,7 @@ pub fn remove(tx: &mut Transaction<'_>, slot: crate::Slot, kind: TaskKind, task:
 }
 
 /// Run, kind, scheduled event.
-fn key(kind: TaskKind, task: &TaskRef) -> Vec<u8> {
+pub(crate) fn key(kind: TaskKind, task: &TaskRef) -> Vec<u8> {
     let kind = match kind {
         TaskKind::Workflow => 0,
         TaskKind::Activity => 1,

@@ -27,10 +27,11 @@ use openraft::errors::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use prost::Message;
-use stanchion_engine::Reply;
 use stanchion_engine::limits::Limits;
+use stanchion_engine::{Rejection, Reply};
 use stanchion_proto::command::command::Kind;
-use stanchion_proto::command::{Bounds, Command};
+use stanchion_proto::command::{Bounds, Command, Entry};
+use stanchion_proto::temporal::enums::v1::CommandType;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -38,6 +39,36 @@ use crate::effects::Shared;
 use crate::error::ProposeError;
 use crate::options::ReplicaOptions;
 use crate::types::{Callback, Data, LeaderId, Raft, TermId, TypeConfig};
+
+/// Whether the command's depth depends on what a client sent. The busiest kinds do not.
+fn may_nest_deeply(command: &Command) -> bool {
+    match &command.kind {
+        Some(
+            Kind::StartWorkflowTask(_)
+            | Kind::TimeoutWorkflowTask(_)
+            | Kind::StartActivityTask(_)
+            | Kind::CompleteActivityTask(_)
+            | Kind::HeartbeatActivityTask(_)
+            | Kind::FireTimers(_)
+            | Kind::SignalWorkflow(_),
+        ) => false,
+        Some(Kind::StartWorkflow(start)) => {
+            start.request.as_ref().is_some_and(|request| request.continued_failure.is_some())
+        }
+        Some(Kind::CompleteWorkflowTask(complete)) => complete.request.as_ref().is_some_and(|request| {
+            let plain = |kind| {
+                matches!(
+                    kind,
+                    CommandType::ScheduleActivityTask
+                        | CommandType::StartTimer
+                        | CommandType::CompleteWorkflowExecution
+                )
+            };
+            !request.messages.is_empty() || request.commands.iter().any(|command| !plain(command.command_type()))
+        }),
+        _ => true,
+    }
+}
 
 /// Protobuf tag of `Entry.commands`: field 1, length-delimited.
 const COMMANDS_TAG: u8 = 0x0a;
@@ -120,7 +151,13 @@ impl Proposer {
 
     pub async fn propose(self: &Arc<Self>, term: TermId, command: Command) -> Result<Reply, ProposeError> {
         let bytes_max = self.budget(&command);
+        let may_nest_deeply = may_nest_deeply(&command);
         let encoded = self.encode(command);
+        if may_nest_deeply && let Err(error) = Entry::decode(encoded.as_slice()) {
+            // Once committed, no replica could read it.
+            let message = format!("the request nests too deeply to be recorded: {error}");
+            return Ok(Reply::Rejected(Rejection::invalid(message)));
+        }
         let (answer, mut reply) = oneshot::channel();
         let number = {
             let mut queue = self.queue.lock();

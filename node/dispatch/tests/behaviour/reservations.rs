@@ -110,7 +110,7 @@ async fn a_forgotten_hold_is_void_once_there_is_work() {
     let held = matcher.reserve(&queue()).unwrap();
     matcher.offer(queue(), task(1), HERE);
     assert!(!poll.is_finished());
-    tokio::time::advance(Duration::from_secs(4)).await;
+    tokio::time::advance(Duration::from_secs(31)).await;
     matcher.offer(queue(), task(1), HERE);
     matcher.offer(queue(), task(2), HERE);
     assert_eq!(number(&matched(outcome(poll).await)), 1);

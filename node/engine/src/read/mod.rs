@@ -15,7 +15,7 @@ pub use describe::describe;
 pub(crate) use history::event_of;
 pub use history::{HistoryPage, event, history, history_reverse};
 pub use meta::{MetaView, meta};
-pub use pending::{PendingRow, pending};
+pub use pending::{PendingRow, is_pending, pending};
 pub use standalone::{StandaloneView, standalone};
 pub use timers::timers;
 pub use update::update;

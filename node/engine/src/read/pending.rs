@@ -36,6 +36,15 @@ pub fn pending<R: StateReader + ?Sized>(
     rows.into_iter().map(|(key, value)| Ok(row_of(slot, key, decode(Table::Pending, value)?))).collect()
 }
 
+/// Whether the task waits still or is with a worker still, in the attempt and under the stamp named.
+pub fn is_pending<R: StateReader + ?Sized>(reader: &R, kind: TaskKind, task: &TaskRef) -> StateResult<bool> {
+    let Some(row) = reader.get(task.run.slot(), Table::Pending, &crate::pending::key(kind, task))? else {
+        return Ok(false);
+    };
+    let row: row::PendingRow = decode(Table::Pending, row)?;
+    Ok((row.attempt, row.stamp) == (task.attempt, task.stamp))
+}
+
 fn row_of(slot: Slot, key: Bytes, row: row::PendingRow) -> PendingRow {
     let task = TaskRef {
         run: RunKey { namespace_id: row.namespace_id, workflow_id: row.workflow_id, run_id: row.run_id },

@@ -16,11 +16,13 @@
 pub mod answers;
 pub mod attempt;
 mod control;
+mod give_back;
 mod timeouts;
 
 pub use answers::{cancel, complete, fail, heartbeat};
 pub use attempt::start;
 pub use control::control;
+pub use give_back::give_back;
 pub use timeouts::{fire_retry, fire_timeout};
 
 use stanchion_proto::row::ActivityRow;

@@ -7,7 +7,7 @@ use stanchion_engine::time::{SECOND, duration};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{
     ActivityRef, ActivityTaskToken, CancelActivityTask, CompleteActivityTask, FailActivityTask, FireTimers,
-    HeartbeatActivityTask, Reservation, RunRef, StartActivityTask, TimerKey,
+    GiveBackActivityTask, HeartbeatActivityTask, Reservation, RunRef, StartActivityTask, TimerKey,
 };
 use stanchion_proto::temporal::command::v1 as cmd;
 use stanchion_proto::temporal::command::v1::command::Attributes as A;
@@ -127,6 +127,12 @@ impl World {
             Reply::Heartbeat { cancel_requested: true, .. } => "cancel".into(),
             other => self.answer(&other),
         }
+    }
+
+    /// The leader says that nobody got the started task.
+    pub fn give_back(&mut self, task: &ActivityTask) -> String {
+        let reply = self.apply(Kind::GiveBackActivityTask(GiveBackActivityTask { activity: Some(named(task)) }));
+        self.answer(&reply)
     }
 
     /// Fires these rows, due or not.

@@ -7,6 +7,7 @@
 #[path = "../scenario/mod.rs"]
 mod scenario;
 
+mod a_start_that_reached_nobody_is_taken_back;
 mod activities_attempt_by_attempt;
 mod bad_command_fails_the_task;
 mod bounds_end_the_run;

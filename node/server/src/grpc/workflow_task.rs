@@ -130,6 +130,10 @@ async fn fail_for_attributes(
 ) -> CallError {
     let CallError::Rejected(rejection) = error else { return error };
     let message = format!("BadSearchAttributes: {}", rejection.message);
+    if token.attempt > 1 {
+        // Left to its time-out, as with other bad commands, so that code which keeps sending the same is not asked at once again.
+        return CallError::Rejected(stanchion_engine::Rejection::invalid(message));
+    }
     let failure = Failure {
         message: message.clone(),
         failure_info: Some(FailureInfo::ServerFailureInfo(ServerFailureInfo::default())),

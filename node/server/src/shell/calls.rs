@@ -7,19 +7,23 @@ use prost::Message;
 use stanchion_dispatch::TaskPayload;
 use stanchion_engine::effects::{HandOver, RunChange, TaskKind, TaskRef, TaskStart};
 use stanchion_engine::reply::WorkflowTaskStart;
-use stanchion_engine::{EventId, Rejection, Reply, RunKey, Slot, StateResult};
+use stanchion_engine::{EventId, Rejection, Reply, RunKey, Slot, StateResult, nesting};
 use stanchion_proto::command::{
-    ActivityRef, Command, CompleteWorkflowTask, Poller, Reservation, RunRef, StartActivityTask, StartWorkflowTask,
-    WorkflowTaskToken, command::Kind,
+    ActivityRef, ActivityTaskToken, Command, CompleteWorkflowTask, GiveBackActivityTask, Poller, Reservation, RunRef,
+    StartActivityTask, StartWorkflowTask, WorkflowTaskToken, command::Kind,
 };
 use stanchion_proto::temporal::command::v1::command::Attributes;
 use stanchion_proto::temporal::workflowservice::v1::{
-    PollWorkflowTaskQueueResponse, RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
+    PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse, RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskCompletedResponse,
 };
 use stanchion_store::CommittedReader;
 
 use super::term::LeaderTerm;
 use super::{CallError, outbox, poll_response};
+
+/// Between attempts to take back a start that reached nobody.
+const GIVE_BACK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Pollers held for one completion, at most.
 const RESERVATIONS_MAX: usize = 16;
@@ -38,10 +42,10 @@ impl LeaderTerm {
         if !command.namespace_id.is_empty() {
             command.retention_nanos = self.parts.meta.retention_of(&command.namespace_id);
         }
-        let tickets = self.reserve_for(&mut command);
-        let outcome = self.handle.propose(self.id(), command).await;
-        self.reservations.settle(&self.parts, &tickets);
-        match outcome? {
+        nesting::bound(&mut command);
+        // Settled however this ends: a caller who goes takes his proposal along, or leaves it to be applied without him.
+        let _held = HeldForProposal { term: self, tickets: self.reserve_for(&mut command) };
+        match self.handle.propose(self.id(), command).await? {
             Reply::Rejected(rejection) => Err(CallError::Rejected(rejection)),
             reply => Ok(reply),
         }
@@ -194,8 +198,48 @@ impl LeaderTerm {
             },
             TaskStart::Activity(response) => response.encode_to_vec(),
         };
-        if self.parts.dispatch.hand_over(hand_over.ticket, TaskPayload::from(payload)).is_err() {
-            tracing::debug!("the poller of a reservation has gone; its task will time out and be offered again");
+        if self.parts.dispatch.hand_over(hand_over.ticket, TaskPayload::from(payload)).is_ok() {
+            return;
+        }
+        match hand_over.start {
+            // Its events are in the history: only its time-out can end it.
+            TaskStart::Workflow(_) => {
+                tracing::debug!("the poller held for a workflow task has gone; the task will time out");
+            }
+            TaskStart::Activity(task) => {
+                if let Some(me) = self.me() {
+                    tokio::spawn(async move { me.give_back(&task).await });
+                }
+            }
+        }
+    }
+
+    /// Takes back the start of an activity that reached nobody. Repeated for as long as the term lasts; the engine does it once.
+    async fn give_back(&self, task: &PollActivityTaskQueueResponse) {
+        let token = match ActivityTaskToken::decode(task.task_token.as_slice()) {
+            Ok(token) => token,
+            Err(error) => return tracing::error!(%error, "a task token made here does not decode"),
+        };
+        let activity = ActivityRef {
+            run: Some(RunRef { workflow_id: token.workflow_id, run_id: token.run_id }),
+            scheduled_event_id: token.scheduled_event_id,
+            attempt: token.attempt,
+            stamp: token.stamp,
+            activity_id: token.activity_id,
+            ..Default::default()
+        };
+        metrics::counter!("stanchion_tasks_given_back_total").increment(1);
+        let command = Command {
+            namespace_id: token.namespace_id,
+            kind: Some(Kind::GiveBackActivityTask(GiveBackActivityTask { activity: Some(activity) })),
+            ..Default::default()
+        };
+        while let Err(error) = self.propose(command.clone()).await {
+            tracing::debug!(%error, "a start that reached nobody is not taken back yet");
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = tokio::time::sleep(GIVE_BACK_AGAIN_AFTER) => {}
+            }
         }
     }
 
@@ -265,6 +309,17 @@ impl LeaderTerm {
         };
         let queue = self.next_queues.of_idle(&key)?;
         self.reservations.take(&self.parts, namespace_id, &queue, TaskKind::Workflow)
+    }
+}
+
+struct HeldForProposal<'t> {
+    term: &'t LeaderTerm,
+    tickets: Vec<u64>,
+}
+
+impl Drop for HeldForProposal<'_> {
+    fn drop(&mut self) {
+        self.term.reservations.settle(&self.term.parts, &self.tickets);
     }
 }
 

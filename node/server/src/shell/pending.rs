@@ -12,6 +12,9 @@ use stanchion_engine::effects::{Offer, TaskRef};
 /// An offered task that nobody has started is offered again after this long: the matcher may have forgotten it.
 const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
+/// Removed tasks that may stand among the waiting ones of a queue before they are looked for.
+const GONE_MIN: usize = 64;
+
 pub struct PendingWindow {
     queues: HashMap<QueueKey, Queue>,
     tasks: HashMap<TaskRef, QueueKey>,
@@ -24,6 +27,8 @@ pub struct PendingWindow {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Offer>,
+    /// Of `waiting`, those that were removed meanwhile.
+    gone: usize,
     offered: HashMap<TaskRef, (Offer, Instant)>,
 }
 
@@ -67,6 +72,13 @@ impl PendingWindow {
                     next = Some(offer);
                     break;
                 }
+                queue.gone = queue.gone.saturating_sub(1);
+            }
+        } else {
+            queue.gone += 1;
+            if queue.gone > GONE_MIN && queue.gone * 2 > queue.waiting.len() {
+                queue.waiting.retain(|offer| self.tasks.contains_key(&offer.task));
+                queue.gone = 0;
             }
         }
         if queue.offered.is_empty() && queue.waiting.is_empty() {
@@ -169,6 +181,21 @@ mod tests {
         assert_eq!(window.for_any_worker(&sticky(1).task, now), [], "it is no sticky offer any more");
         assert_eq!(window.for_any_worker(&sticky(2).task, now), [], "the normal queue's window is full");
         assert_eq!(window.remove(&sticky(1).task, now).next, Some(offer(2)));
+    }
+
+    #[test]
+    fn tasks_that_go_while_they_wait_leave_nothing_behind() {
+        let now = Instant::now();
+        let mut window = PendingWindow::new(1, 10_000);
+        window.add(offer(0), now);
+        for n in 1..=1000 {
+            window.add(offer(n), now);
+            window.remove(&offer(n).task, now);
+        }
+        let waiting: usize = window.queues.values().map(|queue| queue.waiting.len()).sum();
+        assert!(waiting <= 2 * GONE_MIN, "{waiting} stay");
+        assert_eq!(window.remove(&offer(0).task, now).next, None);
+        assert!(window.queues.is_empty());
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! entries applied in between arrive through [`EffectSink`] in log order. What is loaded and what arrives may overlap in any way: a
 //! task offered twice is one offer, a timer that is gone fires as nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stanchion_engine::effects::{Offer, TaskRef, TimerKey};
+use stanchion_engine::effects::{Offer, TaskKind, TaskRef, TimerKey};
 use stanchion_engine::{Effects, Reply, ShardTime, Slot, read};
 use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
@@ -52,7 +52,7 @@ pub struct LeaderTerm {
     /// Of client calls. Effects arrive on consensus threads, which must not do what reads the disk.
     runtime: tokio::runtime::Handle,
     pub(super) over: CancellationToken,
-    me: std::sync::Weak<LeaderTerm>,
+    me: Weak<LeaderTerm>,
 }
 
 impl LeaderTerm {
@@ -78,6 +78,10 @@ impl LeaderTerm {
             over: CancellationToken::new(),
             me: me.clone(),
         })
+    }
+
+    pub(super) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     pub fn id(&self) -> TermId {
@@ -242,6 +246,10 @@ impl LeaderTerm {
 
     async fn time_out(self: Arc<Self>, deadline: stanchion_engine::effects::WorkflowTaskDeadline) {
         let task = &deadline.task;
+        // Most tasks end long before their deadline, which nobody takes back: what is over by now costs no log entry.
+        if let Ok(false) = read::is_pending(&self.handle.reader(), TaskKind::Workflow, task) {
+            return;
+        }
         let command = Command {
             namespace_id: task.run.namespace_id.clone(),
             kind: Some(Kind::TimeoutWorkflowTask(TimeoutWorkflowTask {
@@ -373,7 +381,7 @@ impl EffectSink for LeaderTerm {
         self.outbox.add(effects.outbox);
         for hand_over in effects.hand_overs {
             self.reservations.mark_used(hand_over.ticket);
-            if let Some(me) = self.me.upgrade() {
+            if let Some(me) = self.me() {
                 self.runtime.spawn(async move { me.hand_over(hand_over) });
             }
         }
