@@ -78,14 +78,23 @@ class Wire:
 
     async def call(self, method: str, *, timeout: float | None = 15.0, **fields: Any) -> Message:
         """The method's response; raises Refusal on any gRPC error. `timeout=None` sends no deadline."""
-        path, request_type, response_type = METHODS[method]
+        request = self.request(method, **fields)
+        return await self.send(method, request, timeout=timeout)
+
+    def request(self, method: str, **fields: Any) -> Message:
+        """The method's request, with namespace and identity filled in."""
+        path, request_type, _ = METHODS[method]
         names = request_type.DESCRIPTOR.fields_by_name
         if "namespace" in names and path.startswith("/temporal.api.workflowservice") and method not in ("RegisterNamespace",):
             fields.setdefault("namespace", self.namespace)
         if "identity" in names:
             fields.setdefault("identity", IDENTITY)
         fields = {key: value for key, value in fields.items() if value is not None}
-        request = json_format.ParseDict(_plain(fields), request_type())
+        return json_format.ParseDict(_plain(fields), request_type())
+
+    async def send(self, method: str, request: Message, *, timeout: float | None = 15.0) -> Message:
+        """As `call`, with a request that is made already."""
+        path, request_type, response_type = METHODS[method]
         unary = self._channel.unary_unary(path, request_type.SerializeToString, response_type.FromString)
         try:
             return await unary(request, timeout=timeout)

@@ -14,8 +14,9 @@ import sys
 from typing import Any
 
 from google.protobuf import json_format
-from harness.wire import Refusal, Wire
 from temporalio.api.schedule.v1.message_pb2 import ScheduleSpec
+
+from harness.wire import Refusal, Wire
 
 LIMIT = 60
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from differential.env import Env, command, complete_run
 from differential.registry import scenario
-from differential.scenarios.children import child, child_step, with_child
+from differential.scenarios.children import child_step, with_child
 from harness.wire import failure, payload, payloads
 
 EVERY = "@every 1s"
