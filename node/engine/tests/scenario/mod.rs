@@ -35,10 +35,12 @@ use stanchion_proto::temporal::workflowservice::v1::{
 };
 
 pub use activity::*;
+pub use update::*;
 
 mod activity;
 mod check;
 mod show;
+mod update;
 
 pub const NAMESPACE: &str = "ns";
 pub const WORKFLOW: &str = "wf";

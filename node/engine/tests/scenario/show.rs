@@ -154,6 +154,13 @@ pub fn event(event: &HistoryEvent) -> String {
         TimerStartedEventAttributes(a) => {
             said.add("timer", a.timer_id.clone()).add("after", seconds(&a.start_to_fire_timeout));
         }
+        WorkflowExecutionUpdateAcceptedEventAttributes(a) => {
+            said.add("update", a.protocol_instance_id.clone());
+            said.add("request", flag(a.accepted_request.is_some()));
+        }
+        WorkflowExecutionUpdateCompletedEventAttributes(a) => {
+            said.add("update", a.meta.clone().unwrap_or_default().update_id).add("accepted", id(a.accepted_event_id));
+        }
         TimerFiredEventAttributes(a) => {
             said.add("timer", a.timer_id.clone()).add("started", id(a.started_event_id));
         }
@@ -260,6 +267,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::WorkflowTaskCompleted { next: Some(next), .. } => {
             format!("completed, next task {}", next.started_event_id.0)
         }
+        Reply::Updated { status, .. } => format!("update {}", super::update::said(status)),
         Reply::Rejected(rejection) => format!("{:?}: {}", rejection.code, rejection.message),
         Reply::Delivered { marks } => {
             let marks: Vec<_> = marks.iter().map(|mark| mark.sequence.to_string()).collect();

@@ -26,4 +26,7 @@ mod sticky_queue_and_its_fallback;
 mod task_attempts_leave_no_events;
 mod time_limits_of_runs_and_tasks;
 mod timers_fire_or_are_taken_back;
+mod updates_admitted_accepted_completed;
+mod updates_and_speculative_tasks;
+mod updates_when_runs_close;
 mod upserts_and_markers;
