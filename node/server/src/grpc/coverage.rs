@@ -19,6 +19,7 @@ const PARTLY: &[(&str, &str)] = &[
     ("RecordWorkerHeartbeat", "accepted and counted; its content is not kept"),
     ("RegisterNamespace", "no archival, no replication to other clusters"),
     ("UpdateNamespace", "no archival, no replication to other clusters"),
+    ("UpdateWorkflowExecution", "no completion callbacks"),
 ];
 
 /// Whether the method of that name is served.
