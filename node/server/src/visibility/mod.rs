@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use prost::Message;
 use stanchion_engine::read::visibility::{self, Query, QueryFault};
+use stanchion_engine::validate::search_attributes::everywhere;
 use stanchion_engine::visibility::{Entity, Filter, Position};
 use stanchion_engine::{GroupId, Rejection};
 use stanchion_proto::node::{QueryVisibilityReply, QueryVisibilityRequest, VisibilityEntry};
@@ -36,6 +37,9 @@ use parse::Parsed;
 
 /// Entries of one page, and what a page has when its caller names no size.
 pub const PAGE_MAX: usize = 1000;
+
+/// Two times and what a run id begins with.
+const POSITION_BYTES_MIN: usize = 17;
 
 /// A page of a list.
 #[derive(Debug, Default)]
@@ -69,6 +73,9 @@ pub async fn list_parsed(
     token: &[u8],
     deadline: Instant,
 ) -> Result<Page, CallError> {
+    if !token.is_empty() && token.len() < POSITION_BYTES_MIN {
+        return Err(Rejection::invalid("Invalid NextPageToken.").into());
+    }
     let limit = usize::try_from(page_size).ok().filter(|size| (1..=PAGE_MAX).contains(size)).unwrap_or(PAGE_MAX);
     let request = QueryVisibilityRequest {
         after: token.to_vec().into(),
@@ -88,7 +95,15 @@ pub async fn list_parsed(
         VisibilityRow::decode(entry.row)
             .map_err(|error| CallError::Fatal(format!("an entry of a list does not decode: {error}")))
     };
-    Ok(Page { rows: entries.into_iter().map(decode).collect::<Result<_, _>>()?, next_page_token })
+    let mut rows = entries.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    // A value whose attribute was removed stays with its run and is no longer shown.
+    let custom = search_attributes::custom(node, namespace);
+    for row in &mut rows {
+        row.attributes.retain(|attribute| {
+            custom.get(&attribute.name) == Some(&attribute.r#type) || everywhere(&attribute.name).is_some()
+        });
+    }
+    Ok(Page { rows, next_page_token })
 }
 
 /// How many things of one kind a query selects.

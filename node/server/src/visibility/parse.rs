@@ -27,8 +27,23 @@ pub struct Parsed {
 
 /// Understands a query. `custom` are the namespace's own attributes.
 pub fn parse(query: &str, entity: Entity, custom: &BTreeMap<String, i32>) -> Result<Parsed, Rejection> {
-    let mut names = Names { entity, custom, divisions: false };
-    names.parse(query).map_err(|why| Rejection::invalid(format!("invalid query: {why}")))
+    let here = || Names { entity, custom, divisions: false }.parse(query);
+    let parsed = if query.len() <= SHORT_BYTES { here() } else { with_deep_stack(here) };
+    parsed.map_err(|why| Rejection::invalid(format!("invalid query: {why}")))
+}
+
+/// So short a query has too few conditions to be a danger to the stack.
+const SHORT_BYTES: usize = 256;
+/// For each condition that a query may have, and some.
+const STACK_BYTES: usize = (sql::CONDITIONS_MAX + 256) * 64 * 1024;
+
+/// The syntax tree of a chain of conditions is as deep as the chain is long, and is walked over and dropped level by level.
+fn with_deep_stack<T: Send>(work: impl FnOnce() -> Understood<T> + Send) -> Understood<T> {
+    std::thread::scope(|scope| {
+        let deep = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let outcome = deep.map_err(|error| error.to_string())?;
+        outcome.join().unwrap_or_else(|_| Err("it could not be understood".to_owned()))
+    })
 }
 
 struct Names<'a> {
@@ -142,6 +157,9 @@ impl Names<'_> {
                 not_supported(&column, if *negated { "NOT REGEXP" } else { "REGEXP" })
             }
             Expr::Function(_) => unsupported("function expression"),
+            Expr::Identifier(name) if name.quote_style.is_none() && is_operator(&name.value) => {
+                Err(format!("malformed SQL query: syntax error near '{}'", name.value))
+            }
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => invalid("incomplete expression"),
             other => unsupported(format!("expression `{other}`")),
         }
@@ -190,6 +208,10 @@ fn field_of(name: &str) -> Option<(Field, IndexedValueType)> {
     let kind = everywhere(name)?;
     let system = System::ALL.into_iter().find(|system| format!("{system:?}") == name);
     Some((system.map_or_else(|| Field::Named { name: name.to_owned(), kind }, Field::System), kind))
+}
+
+fn is_operator(word: &str) -> bool {
+    ["and", "or", "not", "xor"].contains(&word.to_ascii_lowercase().as_str())
 }
 
 fn all_of(filter: Filter) -> Vec<Filter> {

@@ -149,6 +149,25 @@ fn what_it_refuses_is_refused_in_its_words() {
 }
 
 #[test]
+fn long_and_deep_queries_are_understood_or_refused() {
+    let chain = |count: usize, between: &str| vec!["CInt = 1"; count].join(between);
+    let Filter::Or(parts) = parsed(&chain(1500, " OR ")).filter else { panic!("not a chain") };
+    assert_eq!(parts.len(), 1500);
+    parsed(&chain(300, " AND "));
+    parsed(&format!("{}CInt = 1{}", "(".repeat(8), ")".repeat(8)));
+    for query in [
+        chain(5000, " OR "),
+        format!("{}CInt = 1{}", "(".repeat(500), ")".repeat(500)),
+        format!("{}CInt = 1", "NOT ".repeat(500)),
+        format!("CInt = {}1", "-".repeat(500)),
+        format!("CInt IN ({}1)", "(".repeat(500)),
+        "(".repeat(200),
+    ] {
+        refused(&query);
+    }
+}
+
+#[test]
 fn and_binds_closer_than_or_and_not_closer_than_both() {
     let is = |name: &str, number: i64| {
         let field = Field::Named { name: name.into(), kind: IndexedValueType::Int };

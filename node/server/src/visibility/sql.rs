@@ -11,11 +11,16 @@ use sqlparser::ast::{BinaryOperator, Expr, GroupByExpr, SetExpr, Statement};
 use sqlparser::dialect::{Dialect, MySqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 /// What both operators are called in the tree.
 pub const STARTS_WITH: &str = "STARTS_WITH";
 pub const NOT_STARTS_WITH: &str = "NOT STARTS_WITH";
+
+/// Parentheses within parentheses.
+const NESTING_MAX: usize = 40;
+/// AND, OR, NOT and opening parentheses in one query.
+pub const CONDITIONS_MAX: usize = 2000;
 
 /// A query, taken apart.
 pub struct Clauses {
@@ -31,10 +36,20 @@ pub fn clauses(query: &str) -> Result<Clauses, String> {
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     let is_clause = text.is_empty() || lower.starts_with("order by") || lower.starts_with("group by");
     let statement = format!("select * from visible {}{text}", if is_clause { "" } else { "where " });
-    let parsed = Parser::parse_sql(&Filters, &statement).map_err(|error| match error {
+    let words = |error| match error {
         ParserError::TokenizerError(why) | ParserError::ParserError(why) => why,
         ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
-    })?;
+    };
+    let tokens = Tokenizer::new(&Filters, &statement).tokenize().map_err(|error| words(error.into()))?;
+    let operators = tokens.iter().filter(|token| is_logic(token)).count();
+    if operators > CONDITIONS_MAX {
+        return Err(format!("it has {operators} conditions; {CONDITIONS_MAX} are the most"));
+    }
+    if tokens.iter().any(|token| matches!(token, Token::DoubleEq)) {
+        return Err("syntax error near '='".to_owned());
+    }
+    let mut parser = Parser::new(&Filters).with_recursion_limit(NESTING_MAX).with_tokens(tokens);
+    let parsed = parser.parse_statements().map_err(words)?;
     let Ok([Statement::Query(query)]) = <[Statement; 1]>::try_from(parsed) else {
         return Err("it is more than a filter".to_owned());
     };
@@ -45,7 +60,7 @@ pub fn clauses(query: &str) -> Result<Clauses, String> {
         None => Vec::new(),
     };
     let SetExpr::Select(select) = *query.body else { return Err("it is more than a filter".to_owned()) };
-    if select.having.is_some() || select.from.len() != 1 || !select.from.iter().all(|from| from.joins.is_empty()) {
+    if select.from.len() != 1 || !select.from.iter().all(|from| from.joins.is_empty()) {
         return Err("it is more than a filter".to_owned());
     }
     let group_by = match select.group_by {
@@ -53,6 +68,15 @@ pub fn clauses(query: &str) -> Result<Clauses, String> {
         _ => return Err("GROUP BY takes attributes only".to_owned()),
     };
     Ok(Clauses { filter: select.selection, group_by, order_by, has_limit })
+}
+
+/// The tree of a chain of conditions is as deep as the chain is long.
+fn is_logic(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(word.keyword, Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::XOR),
+        Token::Overlap | Token::StringConcat | Token::LParen => true,
+        _ => false,
+    }
 }
 
 #[derive(Debug)]
@@ -103,9 +127,10 @@ impl Dialect for Filters {
         if Self::operator(parser).is_some() {
             return Some(Ok(self.prec_value(Precedence::Like)));
         }
-        // As in MySQL, where it is another way to write OR.
+        // As in MySQL, where they are other ways to write OR and AND.
         match parser.peek_nth_token(0).token {
             Token::StringConcat => Some(Ok(self.prec_value(Precedence::Or))),
+            Token::Overlap => Some(Ok(self.prec_value(Precedence::And))),
             _ => None,
         }
     }

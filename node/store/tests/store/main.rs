@@ -11,3 +11,4 @@ mod power_loss;
 mod snapshots;
 mod state;
 mod support;
+mod visibility_speed;
