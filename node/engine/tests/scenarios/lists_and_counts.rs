@@ -98,7 +98,12 @@ fn many(seed: u64) -> (MemoryState, Vec<VisibilityRow>) {
         if next(2) == 0 {
             let name = "Color".to_owned();
             let texts = vec![["red", "green", ""][next(3) as usize].to_owned()];
-            row.attributes.push(AttributeRow { name, r#type: IndexedValueType::Keyword.into(), texts, ..Default::default() });
+            row.attributes.push(AttributeRow {
+                name,
+                r#type: IndexedValueType::Keyword.into(),
+                texts,
+                ..Default::default()
+            });
         }
         if next(3) == 0 {
             row.attributes.push(AttributeRow {

@@ -46,7 +46,10 @@ fn row(n: u64, closed: bool) -> VisibilityRow {
         history_length: if closed { 11 + (n % 40) as i64 } else { 0 },
         history_bytes: if closed { 1500 + (n * 7919 % 5000) as i64 } else { 0 },
         transitions: if closed { 7 } else { 0 },
-        attributes: vec![keyword("Customer", format!("c{}", n * 7919 % 20_000)), keyword("Region", format!("r{}", n % 4))],
+        attributes: vec![
+            keyword("Customer", format!("c{}", n * 7919 % 20_000)),
+            keyword("Region", format!("r{}", n % 4)),
+        ],
         ..Default::default()
     }
 }
@@ -71,7 +74,12 @@ fn visibility_speed() {
             state.commit(n + 1, "l".into(), None).unwrap();
         }
     }
-    println!("wrote {} records in {:?}: {:?} each", closed + OPEN, begun.elapsed(), begun.elapsed() / (closed + OPEN) as u32);
+    println!(
+        "wrote {} records in {:?}: {:?} each",
+        closed + OPEN,
+        begun.elapsed(),
+        begun.elapsed() / (closed + OPEN) as u32
+    );
     store.checkpoint().unwrap();
     println!("{} MiB on disk", store.disk_bytes() / 1024 / 1024);
 
@@ -106,7 +114,8 @@ fn visibility_speed() {
         ("HistorySizeBytes = 1507", system(System::HistorySizeBytes, Test::Equal(number(1507)))),
     ];
     for (name, filter) in &cases {
-        let query = Query { namespace_id: NS, entity: Entity::Workflow, divisions: false, filter, keep_going: &|| true };
+        let query =
+            Query { namespace_id: NS, entity: Entity::Workflow, divisions: false, filter, keep_going: &|| true };
         let time = |run: &dyn Fn() -> usize| {
             let mut best = Duration::MAX;
             let (mut first, mut found) = (Duration::ZERO, 0);
@@ -122,9 +131,17 @@ fn visibility_speed() {
         };
         let (first, best, found) = time(&|| list(&reader, &homes, &query, &[], 100).unwrap().len());
         let (_, thousand, more) = time(&|| list(&reader, &homes, &query, &[], 1000).unwrap().len());
-        println!("{name:34} page of 100: {found:4} first {first:>10.2?} then {best:>10.2?}; of 1000: {more:4} {thousand:>10.2?}");
+        println!(
+            "{name:34} page of 100: {found:4} first {first:>10.2?} then {best:>10.2?}; of 1000: {more:4} {thousand:>10.2?}"
+        );
     }
-    let all = Query { namespace_id: NS, entity: Entity::Workflow, divisions: false, filter: &Filter::All, keep_going: &|| true };
+    let all = Query {
+        namespace_id: NS,
+        entity: Entity::Workflow,
+        divisions: false,
+        filter: &Filter::All,
+        keep_going: &|| true,
+    };
     let begun = Instant::now();
     let counts = count(&reader, &homes, &all, true).unwrap();
     println!("counts by status {counts:?}: {:?}", begun.elapsed());
