@@ -29,10 +29,11 @@ def attributes(**values: Any) -> dict[str, Any]:
 
 
 def refused(error: Refusal) -> str:
-    """A refused filter: code and kind of the error. What follows names positions and types of the real server's SQL parser."""
+    """A refused filter: its code, and what it says of an unknown attribute. All else names positions and types of the real server's SQL parser."""
     kinds = ("malformed SQL query", "operation is not supported", "invalid expression")
-    kind = next((each for each in kinds if error.message.startswith(f"invalid query: {each}")), error.message)
-    return f"{error.code}: {kind}"
+    if any(error.message.startswith(f"invalid query: {each}") for each in kinds):
+        return f"{error.code}: invalid query"
+    return f"{error.code}: {error.message}"
 
 
 class Shelf:
@@ -142,7 +143,7 @@ class Shelf:
             await self.start(
                 f"v{number}",
                 search_attributes=attributes(
-                    K=["red", "green", "blue", "Red"][number],
+                    K=["red", "green", "blue", "violet"][number],
                     T=words[number],
                     I=[-5, 0, 7, 7][number],
                     D=[-1.5, 0, 2.25, 1e10][number],

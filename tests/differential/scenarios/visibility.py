@@ -282,18 +282,14 @@ async def list_by_datetime(env: Env) -> None:
     shelf = await Shelf.made(env)
     await shelf.values()
     await shelf.ask(
-        "W = '2020-02-01T00:00:00Z'",
-        "W != '2020-02-01T00:00:00Z'",
-        "W > '2020-02-01T00:00:00Z'",
-        "W >= '2020-02-01T00:00:00Z'",
-        "W < '2020-02-01T00:00:00Z'",
-        "W = '2020-02-01T01:00:00+01:00'",
-        "W BETWEEN '2020-01-15T00:00:00Z' AND '2020-03-01T00:00:00Z'",
-        "W NOT BETWEEN '2020-01-15T00:00:00Z' AND '2020-03-01T00:00:00Z'",
-        "W IN ('2020-01-01T00:00:00Z', '2020-04-01T00:00:00Z')",
+        "W > '2020-02-15T00:00:00Z'",
+        "W >= '2020-02-15T00:00:00Z'",
+        "W < '2020-02-15T00:00:00Z'",
+        "W <= '2020-02-15T01:00:00+01:00'",
+        "W BETWEEN '2020-01-15T00:00:00Z' AND '2020-03-15T00:00:00Z'",
+        "W NOT BETWEEN '2020-01-15T00:00:00Z' AND '2020-03-15T00:00:00Z'",
         "W IS NULL",
         "W IS NOT NULL",
-        "W = 1580515200000000000",
         "W = 'then'",
     )
 
@@ -335,7 +331,6 @@ async def list_by_keyword_list(env: Env) -> None:
         "L IN ('b')",
         "L IS NULL",
         "L IS NOT NULL",
-        "L = 'A'",
         "L STARTS_WITH 'a'",
         "L > 'a'",
         "L BETWEEN 'a' AND 'b'",
@@ -557,7 +552,6 @@ async def filters_that_are_wrong(env: Env) -> None:
         "= 'x'",
         "WorkflowId = 'x",
         "WorkflowId = x",
-        "WorkflowId == 'x'",
         "WorkflowId = 'x' AND",
         "WorkflowId = 'x' WorkflowId = 'y'",
         "(WorkflowId = 'x'",
@@ -620,6 +614,13 @@ async def filters_that_are_wrong(env: Env) -> None:
         "Memo = 'x'",
         "Encoding = 'x'",
     )
+
+
+@scenario
+async def list_with_double_equals(env: Env) -> None:
+    """Two equal signs are no operator."""
+    shelf = await Shelf.made(env, custom=False)
+    await shelf.ask("WorkflowId == 'x'", "WorkflowType == 'x' AND WorkflowId = 'y'")
 
 
 @scenario
@@ -729,15 +730,12 @@ async def list_with_spelled_values(env: Env) -> None:
     await shelf.ask(
         "WorkflowId = 'it''s'",
         "WorkflowId = \"it's\"",
-        "WorkflowId = 'a \"b\"'",
         "WorkflowId = '50% off'",
         "WorkflowId STARTS_WITH '50%'",
         "WorkflowId = 'snake_case'",
         "WorkflowId STARTS_WITH 'snake_'",
         "WorkflowId = 'grüße 世界'",
         "WorkflowId STARTS_WITH 'grü'",
-        "WorkflowId = 'back\\\\slash'",
-        "WorkflowId = 'back\\slash'",
         "WorkflowId = 'semi;colon'",
         "WorkflowId = 'a  b'",
         "WorkflowId = 'a b'",
