@@ -56,7 +56,7 @@ impl Replica {
                  another machine has its address"
             ));
         }
-        self.store().adopt(cluster_id, me)?;
+        self.store().begin_cluster(cluster_id, me, groups)?;
         self.transport().peers().set_cluster_id(cluster_id);
         members.iter().for_each(|member| self.transport().peers().set(member.clone()));
         self.set_slot_map(SlotMap::even(groups));

@@ -219,6 +219,11 @@ impl GroupHandle {
         &self.inner.raft
     }
 
+    /// Never again asks for votes by itself: this node is about to stop.
+    pub(crate) fn stand_no_more(&self) {
+        self.inner.raft.runtime_config().elect(false);
+    }
+
     pub(crate) fn log(&self) -> &GroupLog {
         &self.inner.log
     }

@@ -47,6 +47,8 @@ struct Known {
     address: String,
     incarnation: Option<String>,
     channel: Option<Channel>,
+    /// It is about to stop, as it said last.
+    draining: bool,
 }
 
 /// This node's view of its cluster's nodes.
@@ -81,6 +83,7 @@ impl Peers {
             address: peer.address.clone(),
             incarnation: None,
             channel: None,
+            draining: false,
         });
         if entry.address != peer.address {
             entry.address = peer.address;
@@ -88,6 +91,28 @@ impl Peers {
         }
         if peer.incarnation.is_some() {
             entry.incarnation = peer.incarnation;
+        }
+    }
+
+    /// What that node said last: whether it is about to stop. One that is gets no leadership.
+    pub fn set_draining(&self, node: NodeId, draining: bool) {
+        if let Some(entry) = self.known.write().get_mut(&node) {
+            entry.draining = draining;
+        }
+    }
+
+    pub(crate) fn is_draining(&self, node: NodeId) -> bool {
+        self.known.read().get(&node).is_some_and(|known| known.draining)
+    }
+
+    /// The data folder that a node's number belongs to, as the meta group has recorded it: it outranks the first one seen.
+    pub fn set_incarnation(&self, node: NodeId, incarnation: &str) {
+        let recorded = |known: &Known| known.incarnation.as_deref() == Some(incarnation);
+        if incarnation.is_empty() || self.known.read().get(&node).is_none_or(recorded) {
+            return;
+        }
+        if let Some(entry) = self.known.write().get_mut(&node) {
+            entry.incarnation = Some(incarnation.to_owned());
         }
     }
 
@@ -231,6 +256,17 @@ mod tests {
         let refused = one.admit(wiped.identify(1, ()).metadata()).unwrap_err();
         assert!(refused.message().contains("must join under a new id"), "{refused}");
         assert_eq!(one.admit(two.identify(1, ()).metadata()).unwrap(), 2, "the known one is still welcome");
+    }
+
+    #[test]
+    fn a_recorded_data_folder_outranks_the_first_that_is_seen() {
+        let (one, two, wiped) = (peers(1, "a"), peers(2, "b"), peers(2, "z"));
+        one.admit(wiped.identify(1, ()).metadata()).unwrap();
+        one.set_incarnation(2, "b");
+        one.set_incarnation(3, "");
+        assert!(one.admit(wiped.identify(1, ()).metadata()).is_err());
+        assert_eq!(one.admit(two.identify(1, ()).metadata()).unwrap(), 2);
+        assert_eq!(one.admit(peers(3, "c").identify(1, ()).metadata()).unwrap(), 3, "nothing is recorded of it");
     }
 
     #[test]

@@ -71,20 +71,26 @@ impl Replica {
             transport.peers().set_cluster_id(cluster_id);
         }
         let known = store.groups();
-        let slotted = known.iter().filter(|group| **group != GroupId::META).count();
+        // What the cluster was begun with counts, not what a start that was cut short got to.
+        let slotted = known.iter().filter(|group| **group != GroupId::META).count() as u32;
+        let groups: Vec<GroupId> = match identity.groups {
+            Some(groups) => (0..=groups).map(GroupId).collect(),
+            None => known,
+        };
+        let slotted = identity.groups.unwrap_or(slotted);
         let around = Surroundings { store, transport, options, config, applied_bytes: Arc::new(AtomicU64::new(0)) };
         let replica = Self {
             inner: Arc::new(Inner {
                 around,
                 groups: RwLock::new(BTreeMap::new()),
-                slots: RwLock::new(Arc::new(SlotMap::even(slotted as u32))),
+                slots: RwLock::new(Arc::new(SlotMap::even(slotted))),
                 draining: AtomicBool::new(false),
                 tasks: Mutex::new(Vec::new()),
             }),
         };
         // A folder that no cluster has adopted yet has no groups that count: bootstrap makes them.
         if identity.cluster_id.is_some() {
-            for group in known {
+            for group in groups {
                 replica.start(group).await?;
             }
         }
@@ -166,9 +172,11 @@ impl Replica {
         flushed.map_err(|reason| ReplicaError::Group { group: 0, reason: format!("a checkpoint failed: {reason}") })
     }
 
-    /// Stops attracting leadership, and hands over what this node leads. How many groups have moved.
+    /// Stops taking leadership, and hands over what this node leads. How many groups have moved.
     pub async fn transfer_all(&self) -> usize {
         self.inner.draining.store(true, Ordering::Release);
+        self.inner.around.transport.drain();
+        self.inner.handles().iter().for_each(GroupHandle::stand_no_more);
         spread::transfer_all(&self.inner).await
     }
 

@@ -101,6 +101,12 @@ impl Reader {
         let Some(served) = self.transport.served(GroupId(frame.group)) else {
             return self.refuse(frame.group, frame.id, format!("group {} is not on this node", frame.group));
         };
+        if frame.kind == kind::TRANSFER
+            && self.transport.is_draining()
+            && is_for(&frame, self.transport.peers().node_id())
+        {
+            return self.refuse(frame.group, frame.id, "this node is about to stop".into());
+        }
         let out = self.out.clone();
         self.transport.runtime().spawn(async move {
             let (group, id) = (frame.group, frame.id);
@@ -145,6 +151,11 @@ impl Reader {
     fn refuse(&self, group: u32, id: u64, reason: String) {
         let _ = self.out.send(Frame { kind: kind::REFUSED, group, id, body: Bytes::from(reason) });
     }
+}
+
+/// Whether a transfer would make that node the leader. The others are told of it too.
+fn is_for(frame: &Frame, node: NodeId) -> bool {
+    wire::decode_transfer(frame.body.clone()).is_ok_and(|transfer| *transfer.to_node_id() == node)
 }
 
 async fn answer_session<S>(group: u32, id: u64, replies: S, out: mpsc::UnboundedSender<Frame>)

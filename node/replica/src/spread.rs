@@ -5,10 +5,11 @@
 //! better place hands over, but only to a voter that is connected, answers heartbeats, and has the log: openraft never gives up
 //! a transfer by itself, and a group that hands over to a dead node stands still until the next election.
 //!
-//! Never: a transfer to a node that may be dead, or that lacks entries; a transfer while the cluster is unsettled.
+//! Never: a transfer to a node that may be dead, is about to stop, or lacks entries; a transfer while the cluster is unsettled.
 //!
 //! One task a node, started by [`crate::Replica`]; [`transfer_all`] is the first step of its shutdown.
 
+use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use stanchion_engine::GroupId;
 
 use crate::group::GroupHandle;
 use crate::replica::Inner;
-use crate::types::NodeId;
+use crate::types::{NodeId, TermId};
 
 const LOOK: Duration = Duration::from_secs(1);
 /// Entries that a new leader may still have to receive: it gets them within the transfer.
@@ -38,9 +39,10 @@ fn order(group: GroupId, voters: &[NodeId]) -> Vec<NodeId> {
     (0..count).filter_map(|step| voters.get(place(step)).copied()).collect()
 }
 
-/// Whether that voter could lead at once: connected, heard of within the lease, and (almost) up to date.
+/// Whether that voter could lead at once: connected, not about to stop, heard of within the lease, and (almost) up to date.
 fn could_lead(node: &Inner, group: &GroupHandle, voter: NodeId) -> bool {
-    if !node.around.transport.connected(voter) {
+    let transport = &node.around.transport;
+    if !transport.connected(voter) || transport.peers().is_draining(voter) {
         return false;
     }
     let metrics = group.raft().metrics().borrow_watched().clone();
@@ -54,6 +56,7 @@ fn could_lead(node: &Inner, group: &GroupHandle, voter: NodeId) -> bool {
 
 pub(crate) async fn run(node: Weak<Inner>) {
     let mut settled: Option<(Vec<NodeId>, Instant)> = None;
+    let mut won: BTreeMap<GroupId, (TermId, Instant)> = BTreeMap::new();
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(node) = node.upgrade() else { return };
@@ -70,10 +73,21 @@ pub(crate) async fn run(node: Weak<Inner>) {
         if since.elapsed() < node.around.options.timings.spread_after {
             continue;
         }
-        for group in node.handles().iter().filter(|group| group.term().is_some()) {
+        for group in &node.handles() {
+            let Some(term) = group.term() else { continue };
+            let (known, since) = *won.entry(group.id()).or_insert((term, Instant::now()));
+            if known != term {
+                won.insert(group.id(), (term, Instant::now()));
+                continue;
+            }
+            // Whoever has just handed it over may be about to stop without our knowing yet.
+            if since.elapsed() < node.around.options.timings.spread_after {
+                continue;
+            }
             if let Some(better) = better_place(&node, group) {
                 tracing::info!(group = %group.id(), to = better, "handing over leadership to spread it");
                 transfer(group, better).await;
+                won.remove(&group.id());
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -118,8 +132,6 @@ pub(crate) async fn transfer_all(node: &Inner) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,8 @@ pub struct PeerTransport {
     groups: RwLock<HashMap<GroupId, Served>>,
     receiving: Mutex<HashSet<GroupId>>,
     closed: watch::Sender<bool>,
+    /// This node is about to stop: it takes no leadership over any more.
+    draining: AtomicBool,
 }
 
 impl PeerTransport {
@@ -88,6 +90,7 @@ impl PeerTransport {
             groups: RwLock::new(HashMap::new()),
             receiving: Mutex::new(HashSet::new()),
             closed: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -107,6 +110,14 @@ impl PeerTransport {
 
     pub(crate) fn closed(&self) -> watch::Receiver<bool> {
         self.closed.subscribe()
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// Ends every connection, for good.

@@ -68,6 +68,24 @@ async fn a_killed_node_comes_back_with_all_that_it_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_was_cut_short_is_gone_on_with() {
+    let mut cluster = Cluster::prepare(1, 4, options());
+    cluster.run(1).await;
+    // It got as far as writing down what is to be.
+    cluster.nodes[&1].store.begin_cluster("test-cluster", 1, 4).unwrap();
+    cluster.kill(1).await;
+    cluster.run(1).await;
+    let replica = cluster.nodes[&1].replica.clone();
+    assert_eq!(replica.groups(), (0..=4).map(GroupId).collect::<Vec<_>>());
+    let address = cluster.members[0].address.clone();
+    assert!(replica.bootstrap_single("test-cluster", &address, 3).await.is_err(), "another number of groups");
+    replica.bootstrap_single("test-cluster", &address, 4).await.unwrap();
+    for group in 0..=4 {
+        cluster.put(GroupId(group), "a").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orderly_stop_leaves_nothing_to_apply_again() {
     let mut cluster = Cluster::start(1, 1, options()).await;
     for i in 0..20 {

@@ -182,6 +182,33 @@ async fn leadership_is_handed_over_before_a_stop_and_spread_again_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_about_to_stop_gets_no_leadership_back() {
+    // Where leaders are is looked at every second.
+    const LOOKED_AT: Duration = Duration::from_secs(4);
+    let mut options = options();
+    options.timings.spread_after = Duration::from_millis(100);
+    let cluster = Cluster::start(3, 5, options).await;
+    until("each node leads its share", || {
+        cluster.nodes.values().all(|node| node.replica.leads().len() == 2).then_some(())
+    })
+    .await;
+    let (stopping, others): (Vec<_>, Vec<_>) = cluster.nodes.values().partition(|node| node.id == 1);
+    for other in &others {
+        other.transport.peers().set_draining(1, true);
+    }
+    assert_eq!(stopping[0].replica.transfer_all().await, 2, "both groups moved");
+    let back = tokio::time::timeout(LOOKED_AT, async {
+        while stopping[0].replica.leads().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(back.await.is_err(), "it leads {:?} again", stopping[0].replica.leads());
+    for other in &others {
+        assert_eq!(other.replica.leads().len(), 3, "a lost node's groups go to different ones");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_nothing_is_acknowledged_and_the_outcome_is_called_unknown() {
     let mut cluster = Cluster::start(3, 1, options()).await;
     let group = GroupId(1);

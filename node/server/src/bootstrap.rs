@@ -30,11 +30,14 @@ const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// `stanchion dev`: creates what is not there yet.
 pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
     let replica = node.replica().ok_or_else(|| anyhow!("the node has not started"))?.clone();
-    let cluster_id = node.store.identity().cluster_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    if replica.groups().is_empty() {
-        replica.bootstrap_single(&cluster_id, &node.addresses.peer.to_string(), setup.groups).await?;
+    let identity = node.store.identity();
+    let cluster_id = identity.cluster_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    // Folders of before the count was written down got through their first start, or they would not be here.
+    if identity.groups.is_some() || replica.groups().is_empty() {
+        let groups = identity.groups.unwrap_or(setup.groups);
+        replica.bootstrap_single(&cluster_id, &node.addresses.peer.to_string(), groups).await?;
         node.follow_groups();
-        record(node, cluster_id, vec![own_record(node)], setup.groups).await?;
+        record(node, cluster_id, vec![own_record(node)], groups).await?;
     }
     for name in &setup.namespaces {
         namespace(node, name).await?;
@@ -82,7 +85,15 @@ async fn namespace(node: &Arc<Node>, name: &str) -> anyhow::Result<()> {
         }),
         ..Default::default()
     };
-    match register(node, request, Instant::now() + WITHIN).await {
+    let deadline = Instant::now() + WITHIN;
+    let outcome = loop {
+        match register(node, request.clone(), deadline).await {
+            // Done twice it is refused, which is as good.
+            Err(CallError::Unknown(_)) if Instant::now() < deadline => {}
+            outcome => break outcome,
+        }
+    };
+    match outcome {
         Ok(()) => Ok(()),
         Err(CallError::Rejected(rejection)) if rejection.code == Code::AlreadyExists => Ok(()),
         Err(CallError::Status(status)) if status.code() == tonic::Code::AlreadyExists => Ok(()),

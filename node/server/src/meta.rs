@@ -172,6 +172,11 @@ impl Meta {
             if let Err(error) = node.meta.look(&node) {
                 tracing::error!(%error, "the meta group's tables could not be read");
             }
+            // Again and again: a peer may have become known since, by a membership.
+            let peers = node.neighbours.transport.peers();
+            for known in node.meta.view().nodes.values().filter(|known| known.node_id != node.id()) {
+                peers.set_incarnation(known.node_id, &known.incarnation);
+            }
         }
     }
 }

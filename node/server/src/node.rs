@@ -366,7 +366,11 @@ async fn ping_once(node: &Node, to: u64) {
         incarnation: node.store.identity().incarnation,
     };
     match tokio::time::timeout(PING_WITHIN, client.ping(peers.identify(to, request))).await {
-        Ok(Ok(reply)) => liveness.answered(to, reply.into_inner().draining),
+        Ok(Ok(reply)) => {
+            let draining = reply.into_inner().draining;
+            liveness.answered(to, draining);
+            peers.set_draining(to, draining);
+        }
         Ok(Err(status)) => {
             liveness.silent(to, was_refused(&status));
             tracing::debug!(to, %status, "no answer to a ping");

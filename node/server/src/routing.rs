@@ -9,6 +9,8 @@
 //!                  +-- not here / lost ------------------------------------+
 //! ```
 //!
+//! A repeated call that is refused because of what may be its own first attempt keeps its outcome unknown.
+//!
 //! Never: repeats a call whose outcome is unknown unless repeating it cannot do it twice; waits past the caller's deadline; spins.
 //!
 //! Called by the gRPC handlers; [`serve_local`] also by the peer service for calls that were carried here.
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message;
 use stanchion_engine::GroupId;
+use stanchion_engine::reply::Code;
 use stanchion_engine::slot::slot_of;
 use stanchion_replica::Role;
 
@@ -81,13 +84,27 @@ pub async fn call<R: GroupCall>(node: &Arc<Node>, request: R, deadline: Instant)
         match attempt(node, group, &request, deadline).await {
             Err(CallError::NotHere { .. }) => {}
             Err(CallError::Unknown(why)) if request.is_repeatable() => unknown = Some(why),
-            outcome => return outcome,
+            outcome => return after_doubt(unknown, outcome),
         }
         if Instant::now() + pause >= deadline {
             return Err(unknown.map_or(CallError::NotHere { leader: None }, CallError::Unknown));
         }
         wait_for_leader(node, group, pause).await;
         pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+/// What a caller is told of the last attempt, when an earlier one may have been applied. That something is gone, or is there already,
+/// may be the earlier one's doing: a success would be taken for a failure.
+fn after_doubt<T>(unknown: Option<String>, outcome: Result<T, CallError>) -> Result<T, CallError> {
+    let doubtful = match &outcome {
+        Err(CallError::Rejected(rejection)) => matches!(rejection.code, Code::NotFound | Code::AlreadyExists),
+        Err(CallError::Status(status)) => matches!(status.code(), tonic::Code::NotFound | tonic::Code::AlreadyExists),
+        _ => false,
+    };
+    match (unknown, outcome) {
+        (Some(why), Err(_)) if doubtful => Err(CallError::Unknown(why)),
+        (_, outcome) => outcome,
     }
 }
 
@@ -153,4 +170,40 @@ async fn wait_for_leader(node: &Node, group: GroupId, at_most: Duration) {
     let mut role = handle.role();
     // Either way the caller looks again.
     let _ = tokio::time::timeout(at_most, role.changed()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use stanchion_engine::Rejection;
+    use stanchion_proto::temporal::workflowservice::v1 as api;
+
+    use super::*;
+
+    fn refused(code: Code) -> Result<(), CallError> {
+        Err(CallError::Rejected(Rejection::new(code, "no")))
+    }
+
+    #[test]
+    fn a_refusal_that_may_be_the_first_attempts_doing_is_unknown() {
+        let doubt = || Some("node 2 was lost".to_owned());
+        for code in [Code::NotFound, Code::AlreadyExists] {
+            assert!(matches!(after_doubt(doubt(), refused(code)), Err(CallError::Unknown(_))), "{code:?}");
+            assert!(matches!(after_doubt(None, refused(code)), Err(CallError::Rejected(_))), "{code:?}");
+        }
+        let carried = Err::<(), _>(CallError::Status(tonic::Status::not_found("no")));
+        assert!(matches!(after_doubt(doubt(), carried), Err(CallError::Unknown(_))));
+        assert!(matches!(after_doubt(doubt(), refused(Code::InvalidArgument)), Err(CallError::Rejected(_))));
+        assert!(after_doubt(doubt(), Ok(())).is_ok());
+    }
+
+    #[test]
+    fn what_nothing_fences_is_not_repeated() {
+        assert!(!api::RespondActivityTaskCompletedByIdRequest::default().is_repeatable());
+        assert!(!api::RespondActivityTaskFailedByIdRequest::default().is_repeatable());
+        assert!(!api::RespondActivityTaskCanceledByIdRequest::default().is_repeatable());
+        assert!(!api::SignalWithStartWorkflowExecutionRequest::default().is_repeatable());
+        assert!(api::RecordActivityTaskHeartbeatByIdRequest::default().is_repeatable());
+        assert!(api::RespondActivityTaskCompletedRequest::default().is_repeatable());
+        assert!(api::StartWorkflowExecutionRequest::default().is_repeatable());
+    }
 }

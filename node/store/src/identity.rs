@@ -24,13 +24,16 @@ pub struct Identity {
     pub cluster_id: Option<String>,
     /// None until [`crate::Store::adopt`].
     pub node_id: Option<u64>,
+    /// Groups besides the meta group that the cluster was begun with. None until [`crate::Store::begin_cluster`], and in folders that
+    /// were made before it was written down.
+    pub groups: Option<u32>,
     /// Drawn when the folder was made.
     pub incarnation: String,
 }
 
 impl Identity {
     fn new() -> Self {
-        Self { cluster_id: None, node_id: None, incarnation: uuid::Uuid::new_v4().to_string() }
+        Self { cluster_id: None, node_id: None, groups: None, incarnation: uuid::Uuid::new_v4().to_string() }
     }
 
     fn encode(&self) -> String {
@@ -40,6 +43,9 @@ impl Identity {
         }
         if let Some(node_id) = self.node_id {
             text += &format!("node_id = {node_id}\n");
+        }
+        if let Some(groups) = self.groups {
+            text += &format!("groups = {groups}\n");
         }
         text
     }
@@ -56,7 +62,9 @@ impl Identity {
             return Err(StoreError::OtherFormat { dir: dir.to_owned(), found: (*format).to_owned(), readable: FORMAT });
         }
         let node_id = fields.get("node_id").map(|id| id.parse().map_err(|_| corrupt(format!("node_id `{id}`"))));
+        let groups = fields.get("groups").map(|count| count.parse().map_err(|_| corrupt(format!("groups `{count}`"))));
         Ok(Self {
+            groups: groups.transpose()?,
             cluster_id: fields.get("cluster_id").map(|id| (*id).to_owned()),
             node_id: node_id.transpose()?,
             incarnation: (*fields.get("incarnation").ok_or_else(|| corrupt("no incarnation".into()))?).to_owned(),
@@ -113,7 +121,13 @@ impl DataDir {
     }
 
     /// Adopts what the configuration says, or says what differs.
-    pub fn adopt(&self, identity: &Identity, cluster_id: &str, node_id: u64) -> Result<Identity, StoreError> {
+    pub fn adopt(
+        &self,
+        identity: &Identity,
+        cluster_id: &str,
+        node_id: u64,
+        groups: Option<u32>,
+    ) -> Result<Identity, StoreError> {
         if cluster_id.is_empty() || cluster_id.contains(['\n', '\r']) {
             return Err(StoreError::Misuse(format!("`{cluster_id}` cannot be a cluster id")));
         }
@@ -127,7 +141,15 @@ impl DataDir {
         if let Some(found) = identity.node_id.filter(|found| *found != node_id) {
             return Err(StoreError::OtherNode { dir: self.path.clone(), found, wanted: node_id });
         }
+        if let (Some(found), Some(wanted)) = (identity.groups, groups)
+            && found != wanted
+        {
+            return Err(StoreError::Misuse(format!(
+                "this folder's cluster was begun with {found} groups, not {wanted}"
+            )));
+        }
         let adopted = Identity {
+            groups: identity.groups.or(groups),
             cluster_id: Some(cluster_id.to_owned()),
             node_id: Some(node_id),
             incarnation: identity.incarnation.clone(),

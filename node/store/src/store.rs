@@ -87,7 +87,15 @@ impl Store {
     /// Makes the folder that of this cluster and node, or says that it is another's.
     pub fn adopt(&self, cluster_id: &str, node_id: u64) -> Result<(), StoreError> {
         let mut identity = self.inner.identity.lock();
-        *identity = self.inner.dir.adopt(&identity, cluster_id, node_id)?;
+        *identity = self.inner.dir.adopt(&identity, cluster_id, node_id, None)?;
+        Ok(())
+    }
+
+    /// As [`Store::adopt`], for a cluster that begins now with so many groups besides the meta group. Written down before the first of
+    /// them is made, so that a start that is cut short can be gone on with.
+    pub fn begin_cluster(&self, cluster_id: &str, node_id: u64, groups: u32) -> Result<(), StoreError> {
+        let mut identity = self.inner.identity.lock();
+        *identity = self.inner.dir.adopt(&identity, cluster_id, node_id, Some(groups))?;
         Ok(())
     }
 

@@ -248,7 +248,7 @@ fn activity_of_named(named: &Named<'_>) -> ActivityRef {
 }
 
 macro_rules! by_id {
-    ($request:ty, $response:ty, $method:literal, $identity_max:expr, $act:ident, |$this:ident| $plain:expr,
+    ($request:ty, $response:ty, $method:literal, $identity_max:expr, $repeatable:expr, $act:ident, |$this:ident| $plain:expr,
      |$outcome:ident| $answer:expr) => {
         impl NamesActivity for $request {
             fn named(&self) -> Named<'_> {
@@ -264,6 +264,11 @@ macro_rules! by_id {
         impl GroupCall for $request {
             const METHOD: &'static str = $method;
             type Answer = $response;
+
+            /// No token fences it: done twice, it could end another activity that has the id by then.
+            fn is_repeatable(&self) -> bool {
+                $repeatable
+            }
 
             async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
                 check_named(node, self.named()).await?;
@@ -293,6 +298,7 @@ by_id!(
     RespondActivityTaskCompletedByIdResponse,
     "RespondActivityTaskCompletedById",
     true,
+    false,
     complete,
     |this| RespondActivityTaskCompletedRequest {
         result: this.result,
@@ -307,6 +313,7 @@ by_id!(
     RespondActivityTaskFailedByIdResponse,
     "RespondActivityTaskFailedById",
     true,
+    false,
     fail,
     |this| RespondActivityTaskFailedRequest {
         failure: this.failure,
@@ -322,6 +329,7 @@ by_id!(
     RespondActivityTaskCanceledByIdResponse,
     "RespondActivityTaskCanceledById",
     true,
+    false,
     cancel,
     |this| RespondActivityTaskCanceledRequest {
         details: this.details,
@@ -337,6 +345,7 @@ by_id!(
     "RecordActivityTaskHeartbeatById",
     // The real server does not look at it here.
     false,
+    true,
     heartbeat,
     |this| RecordActivityTaskHeartbeatRequest {
         details: this.details,

@@ -137,6 +137,11 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
     const METHOD: &'static str = "SignalWithStartWorkflowExecution";
     type Answer = SignalWithStartWorkflowExecutionResponse;
 
+    /// As on the real server, its request id is the signal's: a second one starts a second run if the first run is closed by then.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace(node, &self.namespace).await?;
         validate::signal_with_start(self, &node.limits)?;
