@@ -13,7 +13,7 @@ use crate::run::{
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{Features, Position, RunKey, ShardTime, Slot};
-use crate::{inbox, meta, outbox, standalone};
+use crate::{inbox, meta, outbox, schedule, standalone};
 
 /// Applies one command. Equal state, command, position and features give equal state, reply and effects, on every replica.
 pub fn apply<S: ShardState>(
@@ -99,6 +99,11 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::TerminateStandaloneActivity(c) => standalone::terminate(tx, c),
         Kind::DeleteStandaloneActivity(c) => standalone::delete(tx, c),
         Kind::ControlStandaloneActivity(c) => standalone::control(tx, c),
+        Kind::CreateSchedule(c) => schedule::create(tx, c),
+        Kind::UpdateSchedule(c) => schedule::update(tx, c),
+        Kind::PatchSchedule(c) => schedule::patch(tx, c),
+        Kind::DeleteSchedule(c) => schedule::delete(tx, c),
+        Kind::TickSchedule(c) => schedule::tick(tx, c),
         // Answered by the state machine, which knows its own hash.
         Kind::CheckHash(_) => Ok(Reply::Done),
     }
@@ -114,6 +119,14 @@ fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
     let due = key.first_chunk::<8>().map(|at| ShardTime(i64::from_be_bytes(*at)));
     if due.is_none_or(|at| at > tx.now) {
         return Ok(());
+    }
+    if row.kind() == timer_queue_row::Kind::ScheduleWake {
+        // The leader's to answer, with a tick; that replaces the row.
+        return Ok(());
+    }
+    if row.kind() == timer_queue_row::Kind::ScheduleRetire {
+        tx.delete(slot, Table::TimerQueue, key.to_vec());
+        return schedule::retire(tx, &row.namespace_id, &row.workflow_id, &row.run_id);
     }
     let name = RunKey {
         namespace_id: row.namespace_id.clone(),

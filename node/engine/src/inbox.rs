@@ -18,6 +18,7 @@ use crate::effects::OutboxKey;
 use crate::outbox::{self, slot};
 use crate::reply::Reply;
 use crate::run::{children, external};
+use crate::schedule::{self, origin};
 use crate::state::Table;
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::{keys, types::Slot};
@@ -82,6 +83,10 @@ fn one<'c>(tx: &mut Transaction<'c>, at: Slot, row: &'c OutboxRow) -> Outcome<()
         Kind::ChildStartFailed(m) => children::child_start_failed(tx, &row.workflow_id, m),
         Kind::ChildClosed(m) => children::child_closed(tx, &row.workflow_id, m),
         Kind::EndOrphan(m) => children::orphaned(tx, &row.workflow_id, m),
+        Kind::StartScheduled(m) => origin::start_arrived(tx, at, m),
+        Kind::ScheduledStarted(m) => schedule::started(tx, m),
+        Kind::ScheduledClosed(m) => schedule::closed(tx, m),
+        Kind::StopScheduled(m) => origin::stop_arrived(tx, &row.workflow_id, m),
         Kind::SignalExternal(m) => external::signal_arrived(tx, at, &row.workflow_id, m),
         Kind::ExternalSignaled(m) => external::signal_answered(tx, &row.workflow_id, m),
         Kind::CancelExternal(m) => external::cancel_arrived(tx, at, &row.workflow_id, m),

@@ -154,6 +154,13 @@ fn push_name(key: &mut Vec<u8>, name: &str) {
     key.extend_from_slice(name.as_bytes());
 }
 
+/// The name at the front of what is left of a key, and the rest.
+pub fn take_name(key: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = key.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((String::from_utf8(name.to_vec()).ok()?, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

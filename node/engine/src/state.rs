@@ -54,6 +54,8 @@ pub enum Table {
     Child = 13,
     /// (run, initiated event id) to a signal or cancel request to another run that is not answered.
     External = 14,
+    /// Schedule id to a schedule.
+    Schedule = 15,
     /// (namespace id, activity id) to the current run, and each run's parts.
     StandaloneActivity = 17,
     /// What a slot has applied of each other slot's messages.

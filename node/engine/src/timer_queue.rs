@@ -1,7 +1,7 @@
 //! The timer queue: rows in order of the time at which something is to happen. A row names what it is about and carries a guard;
 //! a row that outlived its cause does nothing.
 
-use stanchion_proto::row::TimerQueueRow;
+use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::effects::TimerKey;
 use crate::keys;
@@ -21,6 +21,16 @@ pub fn clear(tx: &mut Transaction<'_>, slot: Slot, at: ShardTime, row: &TimerQue
     let key = key(at, row);
     tx.delete(slot, Table::TimerQueue, key.clone());
     tx.effects.clear_timer(TimerKey { at, slot, key });
+}
+
+/// The schedule (namespace id, id) whose leader a row calls, if it is such a row.
+pub fn schedule_to_wake(key: &[u8]) -> Option<(String, String)> {
+    let rest = key.get(8..)?;
+    let (namespace_id, rest) = keys::take_name(rest)?;
+    let (schedule_id, rest) = keys::take_name(rest)?;
+    let (_, rest) = keys::take_name(rest)?;
+    let wakes = *rest.first()? == timer_queue_row::Kind::ScheduleWake as u8;
+    wakes.then_some((namespace_id, schedule_id))
 }
 
 /// Due time, run, kind, event, guard, time-out type.

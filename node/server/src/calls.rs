@@ -120,6 +120,12 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         }
         "DeleteActivityExecution" => serve_local::<api::DeleteActivityExecutionRequest>(node, body, deadline).await,
         "QueryVisibility" => serve_local::<QueryVisibilityRequest>(node, body, deadline).await,
+        "CreateSchedule" => serve_local::<api::CreateScheduleRequest>(node, body, deadline).await,
+        "DescribeSchedule" => serve_local::<api::DescribeScheduleRequest>(node, body, deadline).await,
+        "UpdateSchedule" => serve_local::<api::UpdateScheduleRequest>(node, body, deadline).await,
+        "PatchSchedule" => serve_local::<api::PatchScheduleRequest>(node, body, deadline).await,
+        "DeleteSchedule" => serve_local::<api::DeleteScheduleRequest>(node, body, deadline).await,
+        "ListScheduleMatchingTimes" => serve_local::<api::ListScheduleMatchingTimesRequest>(node, body, deadline).await,
         other => Err(CallError::Status(crate::status::unserved(other))),
     }
 }

@@ -17,6 +17,7 @@ use stanchion_proto::temporal::enums::v1::{
     UpdateWorkflowExecutionLifecycleStage, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
 };
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+use stanchion_proto::temporal::workflow::v1::NewWorkflowExecutionInfo;
 use stanchion_proto::temporal::workflowservice::v1::{
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartActivityExecutionRequest,
     StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
@@ -87,7 +88,7 @@ pub fn header_bytes(header: Option<&Header>) -> usize {
     header.map_or(0, Message::encoded_len)
 }
 
-fn memo(memo: Option<&Memo>, limits: &Limits) -> Checked {
+pub fn memo(memo: Option<&Memo>, limits: &Limits) -> Checked {
     if memo.map_or(0, Message::encoded_len) as u64 > limits.memo_bytes_max {
         return refuse("Memo size exceeds limit.");
     }
@@ -194,7 +195,7 @@ fn reuse_and_conflict(reuse: WorkflowIdReusePolicy, conflict: WorkflowIdConflict
     Ok(())
 }
 
-fn workflow_id(id: &str, limits: &Limits) -> Checked {
+pub fn workflow_id(id: &str, limits: &Limits) -> Checked {
     if id.is_empty() {
         return refuse("WorkflowId is not set on request.");
     }
@@ -255,6 +256,29 @@ pub fn update(request: &mut UpdateWorkflowExecutionRequest, limits: &Limits) -> 
             return Err(Rejection::new(Code::PermissionDenied, message).with(Detail::PermissionDenied));
         }
         Stage::Accepted | Stage::Completed => {}
+    }
+    Ok(())
+}
+
+/// What a schedule starts.
+pub fn scheduled_action(action: &NewWorkflowExecutionInfo, limits: &Limits) -> Checked {
+    // The nominal time stands behind the id of each run.
+    workflow_id(&format!("{}-2009-11-10T23:00:00Z", action.workflow_id), limits)?;
+    let workflow_type = action.workflow_type.as_ref().map_or("", |kind| kind.name.as_str());
+    if workflow_type.is_empty() {
+        return refuse("WorkflowType is not set on request.");
+    }
+    short(workflow_type, limits, "WorkflowType length exceeds limit.")?;
+    task_queue(action.task_queue.as_ref(), limits)?;
+    timeout(action.workflow_execution_timeout.as_ref(), "WorkflowExecutionTimeoutSeconds")?;
+    timeout(action.workflow_run_timeout.as_ref(), "WorkflowRunTimeoutSeconds")?;
+    timeout(action.workflow_task_timeout.as_ref(), "WorkflowTaskTimeoutSeconds")?;
+    if !action.cron_schedule.is_empty() {
+        return refuse("Scheduled workflow must not contain CronSchedule");
+    }
+    let allowed = [WorkflowIdReusePolicy::Unspecified, WorkflowIdReusePolicy::AllowDuplicate];
+    if !allowed.contains(&action.workflow_id_reuse_policy()) {
+        return refuse("Scheduled workflow must not contain WorkflowIDReusePolicy");
     }
     Ok(())
 }

@@ -11,11 +11,12 @@
 //! Never: an event after the closing one; two successors of one run.
 
 use stanchion_proto::command::TerminateWorkflow;
+use stanchion_proto::row::StopScheduled;
 use stanchion_proto::temporal::command::v1::{
     CancelWorkflowExecutionCommandAttributes, CompleteWorkflowExecutionCommandAttributes,
     ContinueAsNewWorkflowExecutionCommandAttributes, FailWorkflowExecutionCommandAttributes,
 };
-use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowType};
+use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{ContinueAsNewInitiator, RetryState, TimeoutType, WorkflowExecutionStatus};
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{Failure, TimeoutFailureInfo};
@@ -27,6 +28,7 @@ use stanchion_proto::temporal::history::v1::{
     WorkflowExecutionTimedOutEventAttributes,
 };
 use stanchion_proto::temporal::workflow::v1::ResetPoints;
+use stanchion_proto::temporal::workflowservice::v1::TerminateWorkflowExecutionRequest;
 
 use super::completion::Completion;
 use super::start::{self, Beginning};
@@ -34,6 +36,7 @@ use super::workflow_task::{self, ENGINE_IDENTITY};
 use super::{Extra, Run, activities, children, cron, delete, external, timers};
 use crate::reply::{Rejection, Reply};
 use crate::retry;
+use crate::schedule::origin;
 use crate::state::{StateFault, StateResult, Table};
 use crate::time::{SECOND, duration, nanos, timestamp, timestamp_if_set};
 use crate::transaction::{Outcome, Transaction};
@@ -150,7 +153,10 @@ pub fn time_out(tx: &mut Transaction<'_>, mut run: Box<Run>) -> StateResult<()> 
 }
 
 /// Stages the closed run, then its successor, whose first workflow task is due unless it backs off.
-pub(super) fn finish_chain(tx: &mut Transaction<'_>, run: Box<Run>, successor: Successor) -> StateResult<()> {
+pub(super) fn finish_chain(tx: &mut Transaction<'_>, mut run: Box<Run>, mut successor: Successor) -> StateResult<()> {
+    if let Some(successor) = &mut successor {
+        origin::hand_on(&mut run, successor);
+    }
     let retention = run.row.retention;
     tx.finish(run)?;
     if let Some(mut successor) = successor {
@@ -369,6 +375,18 @@ pub fn terminate(tx: &mut Transaction<'_>, command: &TerminateWorkflow) -> Outco
     end_by_force(tx, &mut run, reason, request.details.clone(), &request.identity, extra);
     tx.finish(run)?;
     Ok(Reply::Done)
+}
+
+/// A schedule's overlap policy ends what runs.
+pub fn terminate_scheduled(tx: &mut Transaction<'_>, workflow_id: &str, message: &StopScheduled) -> Outcome<()> {
+    let request = TerminateWorkflowExecutionRequest {
+        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }),
+        first_execution_run_id: message.first_run_id.clone(),
+        identity: message.identity.clone(),
+        reason: "terminated by schedule overlap policy".to_owned(),
+        ..Default::default()
+    };
+    terminate(tx, &TerminateWorkflow { request: Some(request) }).map(|_| ())
 }
 
 /// A start under TERMINATE_EXISTING ends the run that is in its way.

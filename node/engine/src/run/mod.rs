@@ -18,6 +18,7 @@ use stanchion_proto::temporal::history::v1::HistoryEvent;
 
 use crate::effects::RunChange;
 use crate::keys::{self, RunPart, UpdatePart};
+use crate::schedule::origin;
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Transaction, decode};
 use crate::types::{EventId, RunKey, Slot};
@@ -186,6 +187,12 @@ impl Run {
         &self.detail
     }
 
+    /// This command has closed the run, and no other one of its chain follows.
+    fn has_just_ended(&self) -> bool {
+        let was_open = !self.before.exists || self.before.status == WorkflowExecutionStatus::Running as i32;
+        was_open && !self.is_open() && self.row.successor_run_id.is_empty()
+    }
+
     /// For changing: the row will be written.
     pub fn detail_mut(&mut self) -> &mut RunDetailRow {
         self.detail_changed = true;
@@ -256,6 +263,9 @@ impl Run {
             let batch = std::mem::take(&mut self.batch).freeze();
             if !self.is_open() && self.row.close_batch_event_id == 0 {
                 self.row.close_batch_event_id = self.batch_first;
+            }
+            if self.has_just_ended() {
+                origin::closed(tx, self, &batch)?;
             }
             history::append(tx, self.slot, &self.key, EventId(self.batch_first), batch);
         }

@@ -3,6 +3,7 @@
 //! Never: a signal lost or doubled. Its request id is remembered for as long as the run is.
 
 use stanchion_proto::command::{RequestCancelWorkflow, SignalWithStartWorkflow, SignalWorkflow};
+use stanchion_proto::row::StopScheduled;
 use stanchion_proto::temporal::common::v1::{Header, Link, Payloads, WorkflowExecution};
 use stanchion_proto::temporal::enums::v1::{EventType, WorkflowIdConflictPolicy};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
@@ -10,7 +11,7 @@ use stanchion_proto::temporal::history::v1::{
     WorkflowExecutionCancelRequestedEventAttributes, WorkflowExecutionSignaledEventAttributes,
 };
 use stanchion_proto::temporal::workflowservice::v1::{
-    SignalWithStartWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    RequestCancelWorkflowExecutionRequest, SignalWithStartWorkflowExecutionRequest, StartWorkflowExecutionRequest,
 };
 
 use super::start::{self, Decision, Policies};
@@ -205,6 +206,23 @@ pub fn request_cancel<'c>(tx: &mut Transaction<'c>, command: &'c RequestCancelWo
         return Err(Rejection::invalid("RequestCancelWorkflow carries no request.").into());
     };
     tx.reserve(command.reservation.as_ref());
+    cancel(tx, request)
+}
+
+/// A schedule's overlap policy asks what runs to cancel itself.
+pub fn cancel_scheduled(tx: &mut Transaction<'_>, workflow_id: &str, message: &StopScheduled) -> Outcome<()> {
+    let request = RequestCancelWorkflowExecutionRequest {
+        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }),
+        first_execution_run_id: message.first_run_id.clone(),
+        identity: message.identity.clone(),
+        request_id: message.request_id.clone(),
+        reason: "cancelled by schedule overlap policy".to_owned(),
+        ..Default::default()
+    };
+    cancel(tx, &request).map(|_| ())
+}
+
+fn cancel(tx: &mut Transaction<'_>, request: &RequestCancelWorkflowExecutionRequest) -> Outcome<Reply> {
     let WorkflowExecution { workflow_id, run_id } = request.workflow_execution.clone().unwrap_or_default();
     let mut run = lookup::run_of_chain(tx, &workflow_id, &run_id, &request.first_execution_run_id)?;
     if !run.is_open() || run.row.cancel_requested {

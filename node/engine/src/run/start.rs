@@ -5,7 +5,9 @@
 //! Never: a rejected start that leaves a trace.
 
 use stanchion_proto::command::StartWorkflow;
-use stanchion_proto::row::{CurrentRow, RequestIdRow, RunDetailRow, RunRow, SenderRow, TimerQueueRow, timer_queue_row};
+use stanchion_proto::row::{
+    CurrentRow, RequestIdRow, RunDetailRow, RunRow, ScheduledByRow, SenderRow, TimerQueueRow, timer_queue_row,
+};
 use stanchion_proto::temporal::common::v1::link::WorkflowEvent;
 use stanchion_proto::temporal::common::v1::link::workflow_event::{EventReference, Reference, RequestIdReference};
 use stanchion_proto::temporal::common::v1::{Link, link};
@@ -41,6 +43,15 @@ pub(super) struct Beginning {
 
 /// StartWorkflow.
 pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflow) -> Outcome<Reply> {
+    start_scheduled(tx, command, None)
+}
+
+/// A start, of a schedule's action if `scheduled_by` is given.
+pub fn start_scheduled(
+    tx: &mut Transaction<'_>,
+    command: &StartWorkflow,
+    scheduled_by: Option<ScheduledByRow>,
+) -> Outcome<Reply> {
     let Some(request) = &command.request else {
         return Err(Rejection::invalid("StartWorkflow carries no request.").into());
     };
@@ -56,6 +67,7 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflow) -> Outcome<Reply
                 close::terminate_for_successor(tx, &request.workflow_id, &existing, &run_id)?;
             }
             let mut run = begin(tx, by_request(tx, request, run_id, command.eager_poller.is_some()));
+            run.row.scheduled_by = scheduled_by;
             let eager = match &command.eager_poller {
                 Some(poller) if !run.row.backing_off => {
                     workflow_task::schedule_eager(tx, &mut run, &poller.identity, &request.request_id)

@@ -4,8 +4,9 @@
 
 use stanchion_proto::temporal::schedule::v1::{IntervalSpec, ScheduleSpec};
 
-use super::calendar::{Calendar, DateTime};
+use super::calendar::Calendar;
 use super::canonical::YEAR_MAX;
+use super::date::DateTime;
 use super::jitter;
 use super::zone::Zone;
 use crate::time::{SECOND, nanos};

@@ -9,9 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use stanchion_proto::temporal::schedule::v1::ScheduleSpec;
 
-use super::calendar::{DateTime, days_from_civil};
-
-pub const DAY_SECONDS: i64 = 86_400;
+use super::date::{DAY_SECONDS, DateTime, days_from_civil};
 
 /// See the module.
 #[derive(Clone, Debug)]

@@ -56,6 +56,10 @@ impl World {
         for timer in &stored {
             let row = self.state.get(timer.slot, Table::TimerQueue, &timer.key).unwrap().unwrap();
             let row = TimerQueueRow::decode(row).unwrap();
+            if matches!(row.kind(), Kind::ScheduleWake | Kind::ScheduleRetire) {
+                self.check_schedule_timer(&row, timer.at);
+                continue;
+            }
             let run = RunKey {
                 namespace_id: row.namespace_id.clone(),
                 workflow_id: row.workflow_id.clone(),
@@ -180,7 +184,8 @@ impl World {
     }
 
     fn slots(&self) -> BTreeSet<Slot> {
-        self.runs.iter().map(RunKey::slot).collect()
+        let schedule = stanchion_engine::schedule::slot_of(super::NAMESPACE, super::SCHEDULE);
+        self.runs.iter().map(RunKey::slot).chain([schedule]).collect()
     }
 
     fn stored_timers(&self) -> Vec<TimerKey> {

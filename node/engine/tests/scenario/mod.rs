@@ -36,9 +36,11 @@ use stanchion_proto::temporal::workflowservice::v1::{
 
 pub use activity::*;
 pub use update::*;
+pub use schedule::*;
 
 mod activity;
 mod check;
+mod schedule;
 mod show;
 mod update;
 
@@ -356,8 +358,10 @@ impl World {
 
     /// Fires the rows of the timer queue that are due.
     pub fn fire_timers(&mut self) -> String {
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.timers).into_iter().partition(|timer| timer.at.0 <= self.now);
+        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timers).into_iter().partition(|timer| {
+            // A schedule's is the leader's to answer, by looking.
+            timer.at.0 <= self.now && stanchion_engine::timer_queue::schedule_to_wake(&timer.key).is_none()
+        });
         due.sort();
         self.timers = later;
         let keys = due

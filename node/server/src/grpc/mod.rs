@@ -16,6 +16,8 @@ mod multi_operation;
 pub mod namespace;
 mod operator;
 pub mod query;
+mod schedule;
+mod schedules;
 pub mod search_attributes;
 mod services;
 mod standalone_activity;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::coverage::Service;
-use super::{cluster, namespace, operator, query, routed, task_queue, visibility, waiting};
+use super::{cluster, namespace, operator, query, routed, schedules, task_queue, visibility, waiting};
 use crate::context::Context;
 use crate::metrics::Meter;
 use crate::node::Node;
@@ -121,6 +121,14 @@ service! {
         count_workflow_executions: CountWorkflowExecutionsRequest => CountWorkflowExecutionsResponse as visibility::count_workflow_executions;
         get_search_attributes: GetSearchAttributesRequest => GetSearchAttributesResponse as visibility::get_search_attributes;
         record_worker_heartbeat: RecordWorkerHeartbeatRequest => RecordWorkerHeartbeatResponse as task_queue::record_worker_heartbeat;
+        create_schedule: CreateScheduleRequest => CreateScheduleResponse as routed;
+        describe_schedule: DescribeScheduleRequest => DescribeScheduleResponse as routed;
+        update_schedule: UpdateScheduleRequest => UpdateScheduleResponse as routed;
+        patch_schedule: PatchScheduleRequest => PatchScheduleResponse as routed;
+        list_schedule_matching_times: ListScheduleMatchingTimesRequest => ListScheduleMatchingTimesResponse as routed;
+        delete_schedule: DeleteScheduleRequest => DeleteScheduleResponse as routed;
+        list_schedules: ListSchedulesRequest => ListSchedulesResponse as schedules::list_schedules;
+        count_schedules: CountSchedulesRequest => CountSchedulesResponse as schedules::count_schedules;
     }
     unserved {
         validate_worker_deployment_version_compute_config: ValidateWorkerDeploymentVersionComputeConfigRequest => ValidateWorkerDeploymentVersionComputeConfigResponse;
@@ -128,14 +136,6 @@ service! {
         deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
         reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;
         list_task_queue_partitions: ListTaskQueuePartitionsRequest => ListTaskQueuePartitionsResponse;
-        create_schedule: CreateScheduleRequest => CreateScheduleResponse;
-        describe_schedule: DescribeScheduleRequest => DescribeScheduleResponse;
-        update_schedule: UpdateScheduleRequest => UpdateScheduleResponse;
-        patch_schedule: PatchScheduleRequest => PatchScheduleResponse;
-        list_schedule_matching_times: ListScheduleMatchingTimesRequest => ListScheduleMatchingTimesResponse;
-        delete_schedule: DeleteScheduleRequest => DeleteScheduleResponse;
-        list_schedules: ListSchedulesRequest => ListSchedulesResponse;
-        count_schedules: CountSchedulesRequest => CountSchedulesResponse;
         update_worker_build_id_compatibility: UpdateWorkerBuildIdCompatibilityRequest => UpdateWorkerBuildIdCompatibilityResponse;
         get_worker_build_id_compatibility: GetWorkerBuildIdCompatibilityRequest => GetWorkerBuildIdCompatibilityResponse;
         update_worker_versioning_rules: UpdateWorkerVersioningRulesRequest => UpdateWorkerVersioningRulesResponse;

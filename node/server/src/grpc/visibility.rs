@@ -198,11 +198,11 @@ fn refused(message: &str) -> Status {
     CallError::from(Rejection::invalid(message)).into()
 }
 
-fn signed(count: u64) -> i64 {
+pub fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn keyword(text: &str) -> stanchion_proto::temporal::common::v1::Payload {
+pub fn keyword(text: &str) -> stanchion_proto::temporal::common::v1::Payload {
     attributes::payload(&AttributeRow {
         r#type: IndexedValueType::Keyword.into(),
         texts: vec![text.to_owned()],

@@ -25,6 +25,7 @@ mod pending;
 mod poll_response;
 mod queries;
 pub mod recovery;
+mod schedules;
 mod term;
 mod updates;
 mod watchers;
@@ -40,6 +41,7 @@ use stanchion_engine::limits::Limits;
 use stanchion_replica::{GroupHandle, Role};
 
 pub use calls::{StartedTask, run_not_found};
+pub use clock::wall;
 pub use error::CallError;
 pub use neighbours::Neighbours;
 pub use outbox::Courier;

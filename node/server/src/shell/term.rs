@@ -14,7 +14,7 @@ use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
 };
 use stanchion_replica::{EffectSink, GroupHandle, TermId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{DueTimes, HORIZON_NANOS, TICK_NANOS};
@@ -25,6 +25,7 @@ use super::outbox::OutboxMail;
 use super::pending::PendingWindow;
 use super::queries::Queries;
 use super::recovery::Recovery;
+use super::schedules::LOOKED_AT_MAX;
 use super::updates::UpdateWaiters;
 use super::watchers::Watchers;
 use super::{CallError, Parts};
@@ -51,6 +52,7 @@ pub struct LeaderTerm {
     recovery: Recovery,
     /// Of client calls. Effects arrive on consensus threads, which must not do what reads the disk.
     runtime: tokio::runtime::Handle,
+    pub(super) schedules_looked_at: Semaphore,
     pub(super) over: CancellationToken,
     me: Weak<LeaderTerm>,
 }
@@ -75,6 +77,7 @@ impl LeaderTerm {
             next_queues: NextQueues::default(),
             recovery: Recovery::default(),
             runtime: tokio::runtime::Handle::current(),
+            schedules_looked_at: Semaphore::new(LOOKED_AT_MAX),
             over: CancellationToken::new(),
             me: me.clone(),
         })
@@ -211,7 +214,8 @@ impl LeaderTerm {
                     Err(error) => tracing::error!(group = %self.group(), %error, "reading timers ended early"),
                 }
             }
-            let (timers, deadlines) = self.due.lock().take_due(now);
+            let (mut timers, deadlines) = self.due.lock().take_due(now);
+            self.look_at_schedules(&mut timers);
             if !timers.is_empty() && !self.fire(timers).await {
                 return;
             }

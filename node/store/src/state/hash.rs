@@ -25,6 +25,7 @@ const TABLES: &[Table] = &[
     Table::Update,
     Table::Child,
     Table::External,
+    Table::Schedule,
     Table::StandaloneActivity,
     Table::Inbox,
     Table::VisibilityRecord,

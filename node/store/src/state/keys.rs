@@ -29,6 +29,7 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Meta
         | Table::Child
         | Table::External
+        | Table::Schedule
         | Table::Inbox
         | Table::StandaloneActivity
         | Table::VisibilityRecord
