@@ -350,15 +350,15 @@ fn a_backfill_acts_on_times_that_have_passed() {
     expect![[r#"
         actions 18 skipped 0 missed 0 dropped 0 buffered 0
         run-2023-11-14T22:01:00Z for -740 at 0 running
-        run-2023-11-14T21:58:00Z for -920 at 0 running
+        run-2023-11-14T22:02:00Z for -680 at 0 running
         run-2023-11-14T22:03:00Z for -620 at 1 running
+        run-2023-11-14T22:04:00Z for -560 at 1 running
+        run-2023-11-14T22:05:00Z for -500 at 1 running
+        run-2023-11-14T22:06:00Z for -440 at 1 running
+        run-2023-11-14T22:07:00Z for -380 at 1 running
         run-2023-11-14T22:08:00Z for -320 at 1 running
         run-2023-11-14T22:09:00Z for -260 at 1 running
-        run-2023-11-14T22:06:00Z for -440 at 1 running
         run-2023-11-14T22:10:00Z for -200 at 1 running
-        run-2023-11-14T22:04:00Z for -560 at 1 running
-        run-2023-11-14T22:07:00Z for -380 at 1 running
-        run-2023-11-14T22:05:00Z for -500 at 1 running
         next [40, 100, 160]
     "#]]
     .assert_eq(&w.schedule());
