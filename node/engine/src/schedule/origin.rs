@@ -26,7 +26,7 @@ const CAUSES_MAX: usize = 20;
 /// A start arrives at the slot of its workflow id.
 pub fn start_arrived(tx: &mut Transaction<'_>, at: Slot, message: &StartScheduled) -> Outcome<()> {
     let command = StartWorkflow { request: message.request.clone(), ..Default::default() };
-    tx.retention = message.retention;
+    let stamped = std::mem::replace(&mut tx.retention, message.retention);
     let (run_id, refusal) = match start::start_scheduled(tx, &command, message.scheduled_by.clone()) {
         Ok(Reply::Started { first_execution_run_id, .. }) => (first_execution_run_id, String::new()),
         Ok(reply) => (String::new(), format!("{reply:?}")),
@@ -36,7 +36,7 @@ pub fn start_arrived(tx: &mut Transaction<'_>, at: Slot, message: &StartSchedule
         }
         Err(fault) => return Err(fault),
     };
-    tx.retention = 0;
+    tx.retention = stamped;
     let Some(by) = &message.scheduled_by else { return Ok(()) };
     let answer = ScheduledStarted { scheduled_by: Some(by.clone()), run_id, started_at: tx.now.0, refusal };
     let to = back_to(tx.namespace_id, by);

@@ -35,8 +35,8 @@ use stanchion_proto::temporal::workflowservice::v1::{
 };
 
 pub use activity::*;
-pub use update::*;
 pub use schedule::*;
+pub use update::*;
 
 mod activity;
 mod check;

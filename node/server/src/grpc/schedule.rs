@@ -150,6 +150,7 @@ impl GroupCall for DescribeScheduleRequest {
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
+        at.term.await_schedule_starts(&namespace.id, &self.schedule_id).await?;
         let (row, now) = read(&at, &namespace, &self.schedule_id).await?;
         apart(move || describe::describe(&row, &namespace.id, &self.schedule_id, now)).await
     }

@@ -8,7 +8,7 @@
 //! Called by the term's clock; [`LeaderTerm::settle_schedule`] by handlers that are about to change a schedule.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stanchion_engine::effects::TimerKey;
 use stanchion_engine::schedule::{self, due};
@@ -24,6 +24,10 @@ pub const LOOKED_AT_MAX: usize = 32;
 /// Waits after a look that failed.
 const AGAIN_MIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a description waits for runs that are being started, and how often it looks.
+const STARTS_WITHIN: Duration = Duration::from_secs(1);
+const STARTS_LOOK_MIN: Duration = Duration::from_millis(1);
+const STARTS_LOOK_MAX: Duration = Duration::from_millis(20);
 
 impl LeaderTerm {
     /// Takes the rows that call for a look at a schedule out of those that are due, and looks.
@@ -59,6 +63,22 @@ impl LeaderTerm {
     pub async fn settle_schedule(&self, namespace_id: &str, schedule_id: &str) -> Result<(), CallError> {
         self.handle.read_index().await?;
         self.look_at_schedule(namespace_id, schedule_id).await
+    }
+
+    /// As [`LeaderTerm::settle_schedule`], and the runs that it starts have started or were refused: a description shows them. Gives up
+    /// waiting after a while, because they may live in a group that has no leader at the moment.
+    pub async fn await_schedule_starts(&self, namespace_id: &str, schedule_id: &str) -> Result<(), CallError> {
+        self.settle_schedule(namespace_id, schedule_id).await?;
+        let until = Instant::now() + STARTS_WITHIN;
+        let mut pause = STARTS_LOOK_MIN;
+        while schedule::read(&self.handle.reader(), namespace_id, schedule_id)?
+            .is_some_and(|row| !row.starting.is_empty())
+            && Instant::now() < until
+        {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(STARTS_LOOK_MAX);
+        }
+        Ok(())
     }
 
     /// Acts on the schedule if it is due; looks again as long as it changes meanwhile.
