@@ -8,7 +8,7 @@ use crate::activity::STANDALONE;
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{
-    activities, close, completion, delete, multi_operation, signals, start, timers, updates, workflow_task,
+    activities, close, completion, delete, multi_operation, options, reset, signals, start, timers, updates, workflow_task,
 };
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};
@@ -51,6 +51,8 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::SignalWithStartWorkflow(c) => signals::signal_with_start(tx, c),
         Kind::RequestCancelWorkflow(c) => signals::request_cancel(tx, c),
         Kind::TerminateWorkflow(c) => close::terminate(tx, c),
+        Kind::ResetWorkflow(c) => reset::reset(tx, c),
+        Kind::UpdateWorkflowOptions(c) => options::update(tx, c),
         Kind::DeleteWorkflow(c) => delete::delete(tx, c),
         Kind::UpdateWorkflow(c) => updates::update(tx, c),
         Kind::UpdateWithStartWorkflow(c) => multi_operation::update_with_start(tx, c),

@@ -6,6 +6,7 @@ use stanchion_proto::temporal::common::v1::{Link, WorkflowType};
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::protocol::v1::Message;
 use stanchion_proto::temporal::update::v1::Outcome;
+use stanchion_proto::temporal::workflow::v1::WorkflowExecutionOptions;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
 use crate::effects::OutboxKey;
@@ -46,6 +47,10 @@ pub enum Reply {
         /// temporal.api.enums.v1.WorkflowExecutionStatus of the run.
         run_status: i32,
     },
+    /// ResetWorkflow: the run that was made.
+    Reset { run_id: String },
+    /// UpdateWorkflowOptions: as they are now.
+    OptionsUpdated { options: WorkflowExecutionOptions },
     /// StartWorkflowTask.
     WorkflowTaskStarted(Box<WorkflowTaskStart>),
     /// CompleteWorkflowTask.
@@ -154,6 +159,12 @@ pub enum Detail {
     ActivityExecutionAlreadyStarted {
         start_request_id: String,
         run_id: String,
+    },
+    /// States are temporal.api.enums.v1.NamespaceState.
+    NamespaceInvalidState {
+        namespace: String,
+        state: i32,
+        allowed_states: Vec<i32>,
     },
     QueryFailed,
     WorkflowNotReady,

@@ -26,6 +26,7 @@ use crate::shell::CallError;
 pub const FIRST_NAMESPACE: &str = DEV_NAMESPACES[0];
 const WITHIN: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
+const SYSTEM_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// `stanchion dev`: creates what is not there yet.
 pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
@@ -39,6 +40,7 @@ pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
         node.follow_groups();
         record(node, cluster_id, vec![own_record(node)], groups).await?;
     }
+    system_namespace(node).await?;
     for name in &setup.namespaces {
         namespace(node, name).await?;
         if !setup.search_attributes.is_empty() {
@@ -55,6 +57,7 @@ pub async fn dev(node: &Arc<Node>, setup: &DevSetup) -> anyhow::Result<()> {
 /// A cluster's record, and the namespaces that it starts with.
 pub async fn cluster(node: &Arc<Node>, cluster_id: String, nodes: Vec<PutNode>, groups: u32) -> anyhow::Result<()> {
     record(node, cluster_id, nodes, groups).await?;
+    system_namespace(node).await?;
     for name in DEV_NAMESPACES {
         namespace(node, name).await?;
     }
@@ -85,6 +88,26 @@ async fn namespace(node: &Arc<Node>, name: &str) -> anyhow::Result<()> {
         }),
         ..Default::default()
     };
+    register_once(node, request).await
+}
+
+/// The namespace that every Temporal server has. Nothing of ours lives in it; tools that list namespaces expect it.
+async fn system_namespace(node: &Arc<Node>) -> anyhow::Result<()> {
+    let request = RegisterNamespaceRequest {
+        namespace: "temporal-system".to_owned(),
+        description: "Temporal internal system namespace".to_owned(),
+        owner_email: "temporal-core@temporal.io".to_owned(),
+        workflow_execution_retention_period: Some(prost_types::Duration {
+            seconds: i64::try_from(SYSTEM_RETENTION.as_secs())?,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    register_once(node, request).await
+}
+
+async fn register_once(node: &Arc<Node>, request: RegisterNamespaceRequest) -> anyhow::Result<()> {
+    let name = request.namespace.clone();
     let deadline = Instant::now() + WITHIN;
     let outcome = loop {
         match register(node, request.clone(), deadline).await {

@@ -58,6 +58,10 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
         "TerminateWorkflowExecution" => {
             serve_local::<api::TerminateWorkflowExecutionRequest>(node, body, deadline).await
         }
+        "ResetWorkflowExecution" => serve_local::<api::ResetWorkflowExecutionRequest>(node, body, deadline).await,
+        "UpdateWorkflowExecutionOptions" => {
+            serve_local::<api::UpdateWorkflowExecutionOptionsRequest>(node, body, deadline).await
+        }
         "DeleteWorkflowExecution" => serve_local::<api::DeleteWorkflowExecutionRequest>(node, body, deadline).await,
         "DescribeWorkflowExecution" => serve_local::<api::DescribeWorkflowExecutionRequest>(node, body, deadline).await,
         "GetWorkflowExecutionHistory" => {

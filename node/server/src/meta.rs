@@ -15,6 +15,7 @@ use stanchion_engine::reply::Reply;
 use stanchion_proto::command::meta_command::Kind;
 use stanchion_proto::command::{Command, MetaCommand};
 use stanchion_proto::row::NamespaceRow;
+use stanchion_proto::temporal::enums::v1::NamespaceState;
 use stanchion_replica::SlotMap;
 use tokio::sync::watch;
 
@@ -63,6 +64,16 @@ impl Meta {
         }
         self.refresh(node).await?;
         self.named(name).ok_or_else(|| CallError::Rejected(status::namespace_not_found(name)))
+    }
+
+    /// As [`Meta::namespace`], for what begins something new: that needs one that is not deprecated.
+    pub async fn namespace_for_start(&self, node: &Arc<Node>, name: &str) -> Result<Namespace, CallError> {
+        let found = self.namespace(node, name).await?;
+        let state = self.view().namespace(name).map_or(NamespaceState::Registered as i32, |row| row.state);
+        if state == NamespaceState::Registered as i32 {
+            return Ok(found);
+        }
+        Err(CallError::Rejected(status::namespace_in_state(name, NamespaceState::try_from(state).unwrap_or_default())))
     }
 
     /// The namespace's name by its id, which tokens carry.

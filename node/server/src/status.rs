@@ -8,10 +8,11 @@ use prost::{Message, Name};
 use stanchion_engine::Rejection;
 use stanchion_engine::reply::{Code as RejectionCode, Detail, OperationOutcome};
 use stanchion_proto::node::{CallReply, NotHere, call_reply::Outcome};
-use stanchion_proto::temporal::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
+use stanchion_proto::temporal::enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope};
 use stanchion_proto::temporal::errordetails::v1::multi_operation_execution_failure::OperationStatus;
 use stanchion_proto::temporal::errordetails::v1::{
     ActivityExecutionAlreadyStartedFailure, MultiOperationExecutionFailure, NamespaceAlreadyExistsFailure,
+    NamespaceInvalidStateFailure,
     NamespaceNotFoundFailure, NotFoundFailure, PermissionDeniedFailure, QueryFailedFailure, ResourceExhaustedFailure,
     WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
@@ -95,6 +96,9 @@ fn any_of(detail: Detail) -> Option<prost_types::Any> {
             any(&WorkflowExecutionAlreadyStartedFailure { start_request_id, run_id, first_execution_run_id })
         }
         Detail::NamespaceNotFound { namespace } => any(&NamespaceNotFoundFailure { namespace }),
+        Detail::NamespaceInvalidState { namespace, state, allowed_states } => {
+            any(&NamespaceInvalidStateFailure { namespace, state, allowed_states })
+        }
         Detail::NamespaceAlreadyExists => any(&NamespaceAlreadyExistsFailure {}),
         Detail::ActivityExecutionAlreadyStarted { start_request_id, run_id } => {
             any(&ActivityExecutionAlreadyStartedFailure { start_request_id, run_id })
@@ -143,6 +147,16 @@ fn overloaded() -> Rejection {
 /// A worker failed the query.
 pub fn query_failed(message: String, failure: Option<Failure>) -> Status {
     with_details(Code::InvalidArgument, message, vec![any(&QueryFailedFailure { failure })])
+}
+
+/// The namespace is there, but in a state in which nothing new may begin.
+pub fn namespace_in_state(name: &str, state: NamespaceState) -> Rejection {
+    let message = format!("Namespace has invalid state: {state:?}. Must be Registered.");
+    Rejection::new(RejectionCode::FailedPrecondition, message).with(Detail::NamespaceInvalidState {
+        namespace: name.to_owned(),
+        state: state.into(),
+        allowed_states: vec![NamespaceState::Registered.into()],
+    })
 }
 
 /// A namespace that does not exist, in the real server's words.

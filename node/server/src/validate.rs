@@ -7,11 +7,12 @@
 
 use prost::Message;
 use stanchion_engine::Rejection;
+use stanchion_engine::validate::fields;
 use stanchion_engine::cron::Cron;
 use stanchion_engine::limits::Limits;
 use stanchion_engine::reply::{Code, Detail};
 use stanchion_proto::temporal::common::v1::{
-    Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, link,
+    Callback, Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, callback, link,
 };
 use stanchion_proto::temporal::enums::v1::{
     UpdateWorkflowExecutionLifecycleStage, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
@@ -31,6 +32,8 @@ const LINKS_MAX: usize = 10;
 /// A payload that tells people in a line what something is, and one that tells more.
 const SUMMARY_BYTES_MAX: usize = 400;
 const DETAILS_BYTES_MAX: usize = 20_000;
+const CALLBACK_URL_BYTES_MAX: usize = 1000;
+const CALLBACK_HEADER_BYTES_MAX: usize = 8192;
 const RESERVED_PREFIX: &str = "/_sys/";
 
 fn refuse(message: impl Into<String>) -> Checked {
@@ -111,9 +114,45 @@ fn links(links: &[Link]) -> Checked {
     Ok(())
 }
 
-fn priority(priority: Option<&Priority>) -> Checked {
-    if priority.is_some_and(|priority| priority.priority_key < 0) {
-        return refuse("priority key can't be negative");
+pub fn priority(priority: Option<&Priority>) -> Checked {
+    fields::priority(priority).map_err(Rejection::invalid)
+}
+
+fn callback_url(url: &str) -> Checked {
+    if url.len() > CALLBACK_URL_BYTES_MAX {
+        return refuse(format!("invalid url: url length longer than max length allowed of {CALLBACK_URL_BYTES_MAX}"));
+    }
+    if matches!(url, "temporal://system" | "temporal://internal") {
+        return Ok(());
+    }
+    match url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => refuse("invalid url: missing host"),
+        Some(_) => refuse(format!("invalid url: url does not match any configured callback address: {url}")),
+        None => refuse(format!("invalid url: unknown scheme: {url}")),
+    }
+}
+
+/// No address outside is configured for callbacks, as on the real development server.
+fn callbacks(callbacks: &[Callback]) -> Checked {
+    for callback in callbacks {
+        match &callback.variant {
+            Some(callback::Variant::Nexus(nexus)) => {
+                callback_url(&nexus.url)?;
+                let header_bytes: usize = nexus.header.iter().map(|(name, value)| name.len() + value.len()).sum();
+                if header_bytes > CALLBACK_HEADER_BYTES_MAX {
+                    return refuse(format!(
+                        "invalid header: header size longer than max allowed size of {CALLBACK_HEADER_BYTES_MAX}"
+                    ));
+                }
+            }
+            Some(callback::Variant::Internal(_)) => {
+                return refuse("unsupported callback variant: *common.Callback_Internal_");
+            }
+            Some(callback::Variant::NexusHandler(_)) => {
+                return refuse("unsupported callback variant: *common.Callback_NexusHandler_");
+            }
+            None => return Err(Rejection::new(Code::Unimplemented, "unknown callback variant: <nil>")),
+        }
     }
     Ok(())
 }
@@ -224,6 +263,7 @@ pub fn start(request: &StartWorkflowExecutionRequest, limits: &Limits) -> Checke
     short(&request.request_id, limits, "RequestId length exceeds limit.")?;
     reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
     links(&request.links)?;
+    callbacks(&request.completion_callbacks)?;
     priority(request.priority.as_ref())?;
     blob(request.input.as_ref(), limits)?;
     memo(request.memo.as_ref(), limits)

@@ -18,6 +18,7 @@ use super::view::{resolve, run_row};
 use crate::keys::{self, RunPart};
 
 use crate::reply::Rejection;
+use crate::run::callbacks;
 use crate::state::{StateReader, StateResult, Table};
 use crate::time::{duration, timestamp_if_set};
 use crate::transaction::decode;
@@ -58,12 +59,14 @@ pub fn describe<R: StateReader>(
         pending_activities: pending_activities(reader, &key, row.priority.as_ref(), now)?,
         pending_children: pending_children(reader, &key)?,
         pending_workflow_task: pending_workflow_task(&row),
+        callbacks: callbacks::described(detail.callbacks.clone()),
         workflow_extended_info: Some(extended(&row)),
         workflow_execution_info: Some(info(&key, row, detail)),
         ..Default::default()
     }))
 }
 
+#[allow(deprecated)]
 fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInfo {
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
@@ -95,6 +98,7 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
             .parent
             .map(|parent| WorkflowExecution { workflow_id: parent.workflow_id, run_id: parent.run_id }),
         root_execution: Some(detail.root.unwrap_or(this)),
+        most_recent_worker_version_stamp: row.worker_version,
         first_run_id: row.first_execution_run_id,
         priority: row.priority,
         ..Default::default()
@@ -111,7 +115,12 @@ fn extended(row: &RunRow) -> WorkflowExecutionExtendedInfo {
         // The real server sends the zero time where there is none.
         run_expiration_time: Some(timestamp_if_set(row.run_expires_at).unwrap_or(ZERO_TIME)),
         cancel_requested: row.cancel_requested,
-        original_start_time: timestamp_if_set(row.started_at),
+        original_start_time: timestamp_if_set(match row.original_started_at {
+            0 => row.started_at,
+            original => original,
+        }),
+        last_reset_time: timestamp_if_set(row.reset_at),
+        reset_run_id: row.reset_run_id.clone(),
         request_id_infos: row
             .request_ids
             .iter()

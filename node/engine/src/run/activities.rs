@@ -225,6 +225,21 @@ pub fn run_closed(tx: &mut Transaction<'_>, run: &mut Run) {
     }
 }
 
+/// All pending activities of a run that a reset has made are scheduled as of now: they get their timers and are offered.
+pub fn arm(tx: &mut Transaction<'_>, run: &mut Run) {
+    let ids: Vec<i64> = run.activities.keys().copied().collect();
+    for id in ids {
+        if let Some(row) = run.activities.get_mut(&id) {
+            row.scheduled_at = tx.now.0;
+            row.attempt_scheduled_at = tx.now.0;
+        }
+        if let Some(row) = run.activities.get(&id) {
+            deadlines::scheduled(tx, &run.place(id), row);
+            offer(tx, run, id);
+        }
+    }
+}
+
 /// The pending activity with this id, by its scheduled event.
 fn by_activity_id(run: &Run, activity_id: &str) -> Option<i64> {
     run.activities.iter().find(|(_, row)| row.activity_id == activity_id).map(|(id, _)| *id)

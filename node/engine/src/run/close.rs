@@ -33,7 +33,7 @@ use stanchion_proto::temporal::workflowservice::v1::TerminateWorkflowExecutionRe
 use super::completion::Completion;
 use super::start::{self, Beginning};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Extra, Run, activities, children, cron, delete, external, timers};
+use super::{Extra, Run, activities, callbacks, children, cron, delete, external, timers};
 use crate::reply::{Rejection, Reply};
 use crate::retry;
 use crate::schedule::origin;
@@ -224,6 +224,7 @@ fn started_again(tx: &mut Transaction<'_>, run: &mut Run, next: Next) -> StateRe
     attributes.first_workflow_task_backoff = Some(duration(next.wait));
     attributes.identity = String::new();
     attributes.eager_execution_accepted = false;
+    attributes.completion_callbacks = callbacks::carried(run);
     // Memo and search attributes are those of the start: what the workflow upserted went with its attempt.
     attributes.prev_auto_reset_points = Some(expiring_reset_points(tx, run));
     let key = RunKey { run_id: next.run_id, ..run.key.clone() };
@@ -322,6 +323,7 @@ pub(super) fn continue_as_new(
         parent_workflow_execution,
         parent_initiated_event_id: parent.initiated_event_id,
         root_workflow_execution: run.detail().root.clone(),
+        completion_callbacks: callbacks::carried(run),
         ..Default::default()
     };
     let key = RunKey { run_id, ..run.key.clone() };
@@ -421,6 +423,11 @@ pub(super) fn terminate_over_bound(tx: &mut Transaction<'_>, run: &mut Run, reas
     end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
 }
 
+/// Ends an open run whose place one takes that a reset makes.
+pub(super) fn terminate_for_reset(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
+    end_by_force(tx, run, reason, None, "history-resetter", Extra::default());
+}
+
 /// Ends an open run that a caller deletes.
 pub(super) fn terminate_for_deletion(tx: &mut Transaction<'_>, run: &mut Run) {
     end_by_force(tx, run, "Delete workflow execution", None, ENGINE_IDENTITY, Extra::default());
@@ -456,6 +463,10 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     activities::run_closed(tx, run);
     timers::run_closed(tx, run);
     external::run_closed(run);
-    children::run_closed(tx, run);
+    // A run that a reset replaces goes on in another: neither its children nor its parent are told.
+    if run.row.reset_run_id.is_empty() {
+        children::run_closed(tx, run);
+    }
+    callbacks::run_closed(tx, run);
     delete::run_closed(tx, run);
 }

@@ -35,7 +35,7 @@ use crate::reply::{Rejection, Reply};
 use crate::state::StateResult;
 use crate::time::{SECOND, nanos, timestamp};
 use crate::transaction::{Halt, Outcome, Transaction};
-use crate::types::EventId;
+use crate::types::{EventId, ShardTime};
 use crate::validate::{self, Refusal, words};
 
 /// Reset points that are kept of a run.
@@ -301,7 +301,10 @@ fn record_completed(
     };
     let id = run.record(tx.now, Attributes::WorkflowTaskCompletedEventAttributes(event));
     let build_id = request.worker_version_stamp.as_ref().map(|stamp| stamp.build_id.clone()).unwrap_or_default();
-    add_reset_point(tx, run, &request.binary_checksum, &build_id, id);
+    if request.worker_version_stamp.is_some() {
+        run.row.worker_version.clone_from(&request.worker_version_stamp);
+    }
+    add_reset_point(tx.now, run, &request.binary_checksum, &build_id, id);
     run.row.workflow_task_attempt = 1;
     run.row.workflow_task_failed_cause = 0;
     run.row.close_attempted = false;
@@ -314,7 +317,13 @@ fn record_completed(
 
 /// The first completion of each worker build is a place to reset to.
 #[allow(deprecated)]
-fn add_reset_point(tx: &Transaction<'_>, run: &mut Run, binary_checksum: &str, build_id: &str, completed: EventId) {
+pub(super) fn add_reset_point(
+    now: ShardTime,
+    run: &mut Run,
+    binary_checksum: &str,
+    build_id: &str,
+    completed: EventId,
+) {
     let points = &mut run.row.reset_points.get_or_insert_with(ResetPoints::default).points;
     let known = points.iter().any(|point| {
         (build_id.is_empty() || point.build_id == build_id)
@@ -331,7 +340,7 @@ fn add_reset_point(tx: &Transaction<'_>, run: &mut Run, binary_checksum: &str, b
         binary_checksum: binary_checksum.to_owned(),
         run_id: run.key.run_id.clone(),
         first_workflow_task_completed_id: completed.0,
-        create_time: Some(timestamp(tx.now)),
+        create_time: Some(timestamp(now)),
         expire_time: None,
         resettable: true,
     });
@@ -497,7 +506,7 @@ fn modify_memo(tx: &Transaction<'_>, run: &mut Run, completion: &Completion<'_>,
 type Fields = std::collections::BTreeMap<String, stanchion_proto::temporal::common::v1::Payload>;
 
 /// Upserts fields; a null or empty payload removes its field.
-fn merge(fields: &mut Fields, upserted: &Fields) {
+pub(super) fn merge(fields: &mut Fields, upserted: &Fields) {
     for (name, payload) in upserted {
         let empty = payload.data.is_empty() || payload.data.as_ref() == b"null" || payload.data.as_ref() == b"[]";
         if empty {

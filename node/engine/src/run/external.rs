@@ -291,6 +291,39 @@ pub fn cancel_answered(tx: &mut Transaction<'_>, workflow_id: &str, answer: &Ext
     Ok(())
 }
 
+/// A run that a reset has made asks again what the one before had no answer to when the reset point was written.
+pub(super) fn send_again(tx: &mut Transaction<'_>, run: &mut Run, id: i64, initiated: &Attributes) {
+    let request_id = tx.ids.uuid();
+    let Some(row) = run.externals.get_mut(&id) else { return };
+    row.request_id.clone_from(&request_id);
+    let (workflow_id, run_id) = (row.workflow_id.clone(), row.run_id.clone());
+    let sender = Some(sender(tx, run, id));
+    let kind = match initiated {
+        Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+            outbox_message::Kind::SignalExternal(SignalExternal {
+                sender,
+                run_id,
+                signal_name: a.signal_name.clone(),
+                input: a.input.clone(),
+                header: a.header.clone(),
+                request_id,
+                child_workflow_only: a.child_workflow_only,
+            })
+        }
+        Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+            outbox_message::Kind::CancelExternal(CancelExternal {
+                sender,
+                run_id,
+                reason: a.reason.clone(),
+                request_id,
+                child_workflow_only: a.child_workflow_only,
+            })
+        }
+        _ => return,
+    };
+    outbox::send(tx, run.slot, same_namespace(tx, &workflow_id), kind);
+}
+
 /// The run has closed: it waits for no answers.
 pub fn run_closed(run: &mut Run) {
     let ids: Vec<i64> = run.externals.keys().copied().collect();

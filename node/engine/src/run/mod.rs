@@ -26,6 +26,7 @@ use crate::visibility::{self, Entity};
 use crate::{history, invariants};
 
 pub mod activities;
+pub(crate) mod callbacks;
 pub mod children;
 pub mod close;
 pub mod completion;
@@ -34,6 +35,10 @@ pub mod delete;
 pub mod events;
 pub mod external;
 pub mod multi_operation;
+pub mod options;
+mod reapply;
+pub mod rebuild;
+pub mod reset;
 pub mod signals;
 pub mod speculative;
 pub mod start;

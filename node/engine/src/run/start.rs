@@ -17,10 +17,11 @@ use stanchion_proto::temporal::enums::v1::{
 };
 use stanchion_proto::temporal::history::v1::WorkflowExecutionStartedEventAttributes;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
+use stanchion_proto::temporal::sdk::v1::UserMetadata;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 
-use super::{Extra, Run, close, cron, workflow_task};
+use super::{Extra, Run, callbacks, close, cron, workflow_task};
 use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
@@ -132,15 +133,26 @@ fn use_existing(
     request: &StartWorkflowExecutionRequest,
 ) -> Outcome<Reply> {
     let current = current.cloned().unwrap_or_default();
+    if request.on_conflict_options.is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id)
+    {
+        return Err(Rejection::invalid(
+            "attaching request ID is required for attaching completion callbacks",
+        )
+        .into());
+    }
     let Some(options) = request.on_conflict_options.filter(|options| options.attach_request_id) else {
         let link = started_link(tx.namespace, &request.workflow_id, &current.run_id);
         return Ok(existing(current, false, link));
     };
     let mut run = lookup::open_run(tx, &request.workflow_id, &current.run_id)?;
+    let attached =
+        if options.attach_completion_callbacks { request.completion_callbacks.clone() } else { Vec::new() };
     let attributes = stanchion_proto::temporal::history::v1::WorkflowExecutionOptionsUpdatedEventAttributes {
         attached_request_id: request.request_id.clone(),
+        attached_completion_callbacks: attached.clone(),
         ..Default::default()
     };
+    callbacks::attach(&mut run, &attached, tx.now);
     let extra = Extra {
         links: if options.attach_links { request.links.clone() } else { Vec::new() },
         worker_may_ignore: true,
@@ -319,7 +331,6 @@ pub(super) fn check(tx: &Transaction<'_>, request: &StartWorkflowExecutionReques
     validate::retry_policy::check(request.retry_policy.as_ref()).map_err(Rejection::invalid)?;
     cron::check(tx, &request.cron_schedule, nanos(request.workflow_start_delay.as_ref()))?;
     let unsupported = [
-        (!request.completion_callbacks.is_empty(), "completion callbacks"),
         (request.versioning_override.is_some(), "versioning overrides"),
         (request.time_skipping_config.is_some(), "time skipping"),
     ];
@@ -375,6 +386,7 @@ pub(super) fn by_request(
         continued_failure: request.continued_failure.clone(),
         last_completion_result: request.last_completion_result.clone(),
         eager_execution_accepted: eager && backoff == 0,
+        completion_callbacks: request.completion_callbacks.clone(),
         ..Default::default()
     };
     Beginning {
@@ -414,8 +426,27 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
     if request_id.is_empty() {
         request_id = tx.ids.uuid();
     }
+    let (row, detail) = first_rows(tx.now, &attributes, extra.user_metadata.as_ref(), request_id);
+    let mut run = Box::new(Run::new(key, RunRow { retention: tx.retention, ..row }, detail));
+    run.record_with(tx.now, Attributes::WorkflowExecutionStartedEventAttributes(attributes), extra);
+    if let Some((at, row)) = run_timeout_row(&run) {
+        timer_queue::set(tx, run.slot, at, &row);
+    }
+    if let Some((at, row)) = backoff_row(&run) {
+        timer_queue::set(tx, run.slot, at, &row);
+    }
+    run
+}
+
+/// A run's rows as its first event, written at `now`, makes them.
+pub(super) fn first_rows(
+    now: ShardTime,
+    attributes: &WorkflowExecutionStartedEventAttributes,
+    user_metadata: Option<&UserMetadata>,
+    request_id: String,
+) -> (RunRow, RunDetailRow) {
     let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
-    let execution_at = tx.now.plus(backoff);
+    let execution_at = now.plus(backoff);
     let run_timeout = nanos(attributes.workflow_run_timeout.as_ref());
     let execution_expires_at = attributes.workflow_execution_expiration_time.as_ref().map_or(0, time_of);
     let run_expires_at = if run_timeout > 0 { execution_at.plus(run_timeout).0 } else { 0 };
@@ -424,7 +455,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         task_queue: attributes.task_queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default(),
         status: WorkflowExecutionStatus::Running as i32,
         next_event_id: 1,
-        started_at: tx.now.0,
+        started_at: now.0,
         execution_at: execution_at.0,
         execution_timeout: nanos(attributes.workflow_execution_timeout.as_ref()),
         run_timeout,
@@ -444,7 +475,6 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         }],
         backing_off: backoff > 0,
         workflow_task_attempt: 1,
-        retention: tx.retention,
         run_timeout_named: attributes.workflow_run_timeout.is_some(),
         priority: attributes.priority.clone(),
         reset_points: attributes.prev_auto_reset_points.clone(),
@@ -453,20 +483,13 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
     let detail = RunDetailRow {
         memo: attributes.memo.clone(),
         search_attributes: attributes.search_attributes.clone(),
-        user_metadata: extra.user_metadata.clone(),
-        parent: parent_of(&attributes),
+        user_metadata: user_metadata.cloned(),
+        callbacks: callbacks::registered(&attributes.completion_callbacks, now),
+        parent: parent_of(attributes),
         root: attributes.root_workflow_execution.clone(),
         ..Default::default()
     };
-    let mut run = Box::new(Run::new(key, row, detail));
-    run.record_with(tx.now, Attributes::WorkflowExecutionStartedEventAttributes(attributes), extra);
-    if let Some((at, row)) = run_timeout_row(&run) {
-        timer_queue::set(tx, run.slot, at, &row);
-    }
-    if let Some((at, row)) = backoff_row(&run) {
-        timer_queue::set(tx, run.slot, at, &row);
-    }
-    run
+    (row, detail)
 }
 
 /// Whose child a run with this first event is.
@@ -481,7 +504,7 @@ fn parent_of(attributes: &WorkflowExecutionStartedEventAttributes) -> Option<Sen
     })
 }
 
-fn time_of(time: &prost_types::Timestamp) -> i64 {
+pub(super) fn time_of(time: &prost_types::Timestamp) -> i64 {
     time.seconds.saturating_mul(SECOND).saturating_add(i64::from(time.nanos))
 }
 

@@ -107,6 +107,13 @@ pub fn run_closed(tx: &mut Transaction<'_>, run: &mut Run) {
     }
 }
 
+/// The timers of a run that a reset has made get their rows; what is due already fires at once.
+pub fn arm(tx: &mut Transaction<'_>, run: &Run) {
+    for (_, timer) in run.timers.iter() {
+        timer_queue::set(tx, run.slot, ShardTime(timer.fires_at), &queue_row(run, timer.started_event_id));
+    }
+}
+
 fn clear(tx: &mut Transaction<'_>, run: &Run, timer: &TimerRow) {
     timer_queue::clear(tx, run.slot, ShardTime(timer.fires_at), &queue_row(run, timer.started_event_id));
 }

@@ -48,8 +48,8 @@ pub fn schedule<'a>(
     ] {
         fields::duration(value.as_ref()).map_err(|why| refuse(format!("invalid {name}: {why}")))?;
     }
-    if attributes.priority.as_ref().is_some_and(|p| p.priority_key < 0) {
-        return Err(refuse("invalid priorities: priority key can't be negative".into()));
+    if let Err(why) = fields::priority(attributes.priority.as_ref()) {
+        return Err(refuse(format!("invalid priorities: {why}")));
     }
     let timeouts = Timeouts {
         schedule_to_close: nanos(attributes.schedule_to_close_timeout.as_ref()),

@@ -5,7 +5,7 @@
 
 use prost::Message;
 use prost_types::Duration;
-use stanchion_proto::temporal::common::v1::{Payload, Payloads};
+use stanchion_proto::temporal::common::v1::{Payload, Payloads, Priority};
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 
 /// Workflow ids, activity ids, types, task queues, timer ids, marker names: at most this many bytes.
@@ -47,4 +47,21 @@ pub fn payloads_bytes(payloads: Option<&Payloads>) -> usize {
 /// Bytes of a map of payloads: names and values.
 pub fn payload_map_bytes<'a>(fields: impl IntoIterator<Item = (&'a String, &'a Payload)>) -> usize {
     fields.into_iter().map(|(name, payload)| name.len() + payload.encoded_len()).sum()
+}
+
+const FAIRNESS_KEY_BYTES_MAX: usize = 64;
+
+/// The real server's rules of a priority, and its words.
+pub fn priority(priority: Option<&Priority>) -> Result<(), &'static str> {
+    let Some(priority) = priority else { return Ok(()) };
+    if priority.priority_key < 0 {
+        return Err("priority key can't be negative");
+    }
+    if priority.fairness_key.len() > FAIRNESS_KEY_BYTES_MAX {
+        return Err("fairness key length exceeds limit");
+    }
+    if priority.fairness_weight < 0.0 {
+        return Err("must be greater than zero");
+    }
+    Ok(())
 }

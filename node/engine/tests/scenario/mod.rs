@@ -152,6 +152,12 @@ impl World {
         self.outbox.extend(effects.outbox.iter().copied());
         self.reservations.clear();
         self.effects = effects;
+        // Long histories are left to the properties: each look reads all of it.
+        for change in self.effects.changes.iter().filter(|change| change.next_event_id.0 < 200) {
+            if let Some(n) = self.runs.iter().position(|run| *run == change.run) {
+                self.check_rebuilt(n + 1);
+            }
+        }
         reply
     }
 

@@ -67,6 +67,7 @@ pub fn event(event: &HistoryEvent) -> String {
             said.add("scheduled", id(a.scheduled_event_id)).add("started", id(a.started_event_id));
             said.add("cause", named(WorkflowTaskFailedCause::try_from(a.cause).unwrap()));
             said.add("failure", message(&a.failure)).add("identity", a.identity.clone());
+            said.add("base-run", a.base_run_id.clone()).add("new-run", a.new_run_id.clone());
         }
         WorkflowTaskTimedOutEventAttributes(a) => {
             said.add("scheduled", id(a.scheduled_event_id)).add("started", id(a.started_event_id));
@@ -139,6 +140,7 @@ pub fn event(event: &HistoryEvent) -> String {
         }
         WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
             said.add("attached", a.attached_request_id.clone());
+            said.add("priority", a.priority.as_ref().map(|p| p.priority_key.to_string()).unwrap_or_default());
         }
         MarkerRecordedEventAttributes(a) => {
             said.add("name", a.marker_name.clone());
@@ -268,6 +270,7 @@ pub fn reply(reply: &Reply) -> String {
             format!("completed, next task {}", next.started_event_id.0)
         }
         Reply::Updated { status, .. } => format!("update {}", super::update::said(status)),
+        Reply::Reset { run_id } => format!("reset to {run_id}"),
         Reply::Rejected(rejection) => format!("{:?}: {}", rejection.code, rejection.message),
         Reply::Delivered { marks } => {
             let marks: Vec<_> = marks.iter().map(|mark| mark.sequence.to_string()).collect();

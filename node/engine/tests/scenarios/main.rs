@@ -19,6 +19,7 @@ mod cron_schedules;
 mod deleted_runs_leave_nothing;
 mod id_policies_decide_about_starts;
 mod lists_and_counts;
+mod reset_to_a_workflow_task;
 mod schedules;
 mod signal_while_task_started_is_buffered;
 mod signals_and_cancels_between_runs;

@@ -15,7 +15,9 @@ mod history;
 mod multi_operation;
 pub mod namespace;
 mod operator;
+mod oversize;
 pub mod query;
+mod reset;
 mod schedule;
 mod schedules;
 pub mod search_attributes;
@@ -92,6 +94,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         })
     });
     Server::builder()
+        .layer(tower::util::MapResponseLayer::new(oversize::reword::<tonic::body::Body>))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))

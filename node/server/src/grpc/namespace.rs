@@ -7,9 +7,9 @@ use stanchion_engine::Rejection;
 use stanchion_proto::command::meta_command::Kind;
 use stanchion_proto::command::{RegisterNamespace, UpdateNamespace};
 use stanchion_proto::row::NamespaceRow;
-use stanchion_proto::temporal::enums::v1::ArchivalState;
+use stanchion_proto::temporal::enums::v1::{ArchivalState, NamespaceState};
 use stanchion_proto::temporal::namespace::v1::namespace_info::{Capabilities, Limits as NamespaceLimits};
-use stanchion_proto::temporal::namespace::v1::{BadBinaries, NamespaceConfig, NamespaceInfo};
+use stanchion_proto::temporal::namespace::v1::{BadBinaries, NamespaceConfig, NamespaceInfo, UpdateNamespaceInfo};
 use stanchion_proto::temporal::replication::v1::{ClusterReplicationConfig, NamespaceReplicationConfig};
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
@@ -112,6 +112,25 @@ pub async fn update_namespace(
         ..
     } = described(&node, &row);
     Ok(UpdateNamespaceResponse { namespace_info, config, replication_config, failover_version, is_global_namespace })
+}
+
+/// Nothing new may begin in the namespace from now on; what runs goes on.
+pub async fn deprecate_namespace(
+    node: Arc<Node>,
+    request: DeprecateNamespaceRequest,
+    context: Context,
+) -> Result<DeprecateNamespaceResponse, Status> {
+    if request.namespace.is_empty() {
+        return Err(CallError::from(Rejection::invalid("Namespace not set on request.")).into());
+    }
+    let update_info = UpdateNamespaceInfo { state: NamespaceState::Deprecated.into(), ..Default::default() };
+    let update = UpdateNamespaceRequest {
+        namespace: request.namespace,
+        update_info: Some(update_info),
+        ..Default::default()
+    };
+    meta::change(&node, Kind::UpdateNamespace(UpdateNamespace { request: Some(update) }), context.deadline()).await?;
+    Ok(DeprecateNamespaceResponse {})
 }
 
 fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {

@@ -67,6 +67,7 @@ service! {
         register_namespace: RegisterNamespaceRequest => RegisterNamespaceResponse as namespace::register_namespace;
         describe_namespace: DescribeNamespaceRequest => DescribeNamespaceResponse as namespace::describe_namespace;
         list_namespaces: ListNamespacesRequest => ListNamespacesResponse as namespace::list_namespaces;
+        deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse as namespace::deprecate_namespace;
         update_namespace: UpdateNamespaceRequest => UpdateNamespaceResponse as namespace::update_namespace;
         start_workflow_execution: StartWorkflowExecutionRequest => StartWorkflowExecutionResponse as routed;
         get_workflow_execution_history: GetWorkflowExecutionHistoryRequest => GetWorkflowExecutionHistoryResponse as waiting;
@@ -100,6 +101,8 @@ service! {
         request_cancel_workflow_execution: RequestCancelWorkflowExecutionRequest => RequestCancelWorkflowExecutionResponse as routed;
         signal_workflow_execution: SignalWorkflowExecutionRequest => SignalWorkflowExecutionResponse as routed;
         signal_with_start_workflow_execution: SignalWithStartWorkflowExecutionRequest => SignalWithStartWorkflowExecutionResponse as routed;
+        reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse as routed;
+        update_workflow_execution_options: UpdateWorkflowExecutionOptionsRequest => UpdateWorkflowExecutionOptionsResponse as routed;
         delete_workflow_execution: DeleteWorkflowExecutionRequest => DeleteWorkflowExecutionResponse as routed;
         terminate_workflow_execution: TerminateWorkflowExecutionRequest => TerminateWorkflowExecutionResponse as routed;
         respond_query_task_completed: RespondQueryTaskCompletedRequest => RespondQueryTaskCompletedResponse as query::respond_query_task_completed;
@@ -133,8 +136,6 @@ service! {
     unserved {
         validate_worker_deployment_version_compute_config: ValidateWorkerDeploymentVersionComputeConfigRequest => ValidateWorkerDeploymentVersionComputeConfigResponse;
         update_worker_deployment_version_compute_config: UpdateWorkerDeploymentVersionComputeConfigRequest => UpdateWorkerDeploymentVersionComputeConfigResponse;
-        deprecate_namespace: DeprecateNamespaceRequest => DeprecateNamespaceResponse;
-        reset_workflow_execution: ResetWorkflowExecutionRequest => ResetWorkflowExecutionResponse;
         list_task_queue_partitions: ListTaskQueuePartitionsRequest => ListTaskQueuePartitionsResponse;
         update_worker_build_id_compatibility: UpdateWorkerBuildIdCompatibilityRequest => UpdateWorkerBuildIdCompatibilityResponse;
         get_worker_build_id_compatibility: GetWorkerBuildIdCompatibilityRequest => GetWorkerBuildIdCompatibilityResponse;
@@ -164,7 +165,6 @@ service! {
         poll_nexus_task_queue: PollNexusTaskQueueRequest => PollNexusTaskQueueResponse;
         respond_nexus_task_completed: RespondNexusTaskCompletedRequest => RespondNexusTaskCompletedResponse;
         respond_nexus_task_failed: RespondNexusTaskFailedRequest => RespondNexusTaskFailedResponse;
-        update_workflow_execution_options: UpdateWorkflowExecutionOptionsRequest => UpdateWorkflowExecutionOptionsResponse;
         create_workflow_rule: CreateWorkflowRuleRequest => CreateWorkflowRuleResponse;
         describe_workflow_rule: DescribeWorkflowRuleRequest => DescribeWorkflowRuleResponse;
         delete_workflow_rule: DeleteWorkflowRuleRequest => DeleteWorkflowRuleResponse;

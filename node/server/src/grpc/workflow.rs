@@ -56,7 +56,7 @@ impl GroupCall for StartWorkflowExecutionRequest {
     type Answer = StartWorkflowExecutionResponse;
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
+        let namespace = node.meta.namespace_for_start(node, &self.namespace).await?;
         validate::start(self, &node.limits)?;
         search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
         if self.request_id.is_empty() {
@@ -143,7 +143,7 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
     }
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
+        let namespace = node.meta.namespace_for_start(node, &self.namespace).await?;
         validate::signal_with_start(self, &node.limits)?;
         search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
         if self.request_id.is_empty() {
