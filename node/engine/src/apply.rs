@@ -8,7 +8,8 @@ use crate::activity::STANDALONE;
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{
-    activities, close, completion, delete, multi_operation, options, reset, signals, start, timers, updates, workflow_task,
+    activities, close, completion, delete, multi_operation, options, reset, signals, start, timers, updates,
+    workflow_task,
 };
 use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::{Halt, Outcome, Transaction};

@@ -12,9 +12,8 @@ use stanchion_proto::temporal::enums::v1::{NamespaceState, ResourceExhaustedCaus
 use stanchion_proto::temporal::errordetails::v1::multi_operation_execution_failure::OperationStatus;
 use stanchion_proto::temporal::errordetails::v1::{
     ActivityExecutionAlreadyStartedFailure, MultiOperationExecutionFailure, NamespaceAlreadyExistsFailure,
-    NamespaceInvalidStateFailure,
-    NamespaceNotFoundFailure, NotFoundFailure, PermissionDeniedFailure, QueryFailedFailure, ResourceExhaustedFailure,
-    WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
+    NamespaceInvalidStateFailure, NamespaceNotFoundFailure, NotFoundFailure, PermissionDeniedFailure,
+    QueryFailedFailure, ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure, WorkflowNotReadyFailure,
 };
 use stanchion_proto::temporal::failure::v1::{Failure, MultiOperationExecutionAborted};
 use tonic::{Code, Status};

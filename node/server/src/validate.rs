@@ -7,10 +7,10 @@
 
 use prost::Message;
 use stanchion_engine::Rejection;
-use stanchion_engine::validate::fields;
 use stanchion_engine::cron::Cron;
 use stanchion_engine::limits::Limits;
 use stanchion_engine::reply::{Code, Detail};
+use stanchion_engine::validate::fields;
 use stanchion_proto::temporal::common::v1::{
     Callback, Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, callback, link,
 };

@@ -17,8 +17,8 @@ use stanchion_proto::temporal::common::v1::Callback;
 use stanchion_proto::temporal::enums::v1::CallbackState;
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{ApplicationFailureInfo, Failure};
-use stanchion_proto::temporal::workflow::v1::callback_info::{Trigger, WorkflowClosed, trigger};
 use stanchion_proto::temporal::workflow::v1::CallbackInfo;
+use stanchion_proto::temporal::workflow::v1::callback_info::{Trigger, WorkflowClosed, trigger};
 
 use super::Run;
 use crate::time::timestamp_if_set;

@@ -133,20 +133,18 @@ fn use_existing(
     request: &StartWorkflowExecutionRequest,
 ) -> Outcome<Reply> {
     let current = current.cloned().unwrap_or_default();
-    if request.on_conflict_options.is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id)
+    if request
+        .on_conflict_options
+        .is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id)
     {
-        return Err(Rejection::invalid(
-            "attaching request ID is required for attaching completion callbacks",
-        )
-        .into());
+        return Err(Rejection::invalid("attaching request ID is required for attaching completion callbacks").into());
     }
     let Some(options) = request.on_conflict_options.filter(|options| options.attach_request_id) else {
         let link = started_link(tx.namespace, &request.workflow_id, &current.run_id);
         return Ok(existing(current, false, link));
     };
     let mut run = lookup::open_run(tx, &request.workflow_id, &current.run_id)?;
-    let attached =
-        if options.attach_completion_callbacks { request.completion_callbacks.clone() } else { Vec::new() };
+    let attached = if options.attach_completion_callbacks { request.completion_callbacks.clone() } else { Vec::new() };
     let attributes = stanchion_proto::temporal::history::v1::WorkflowExecutionOptionsUpdatedEventAttributes {
         attached_request_id: request.request_id.clone(),
         attached_completion_callbacks: attached.clone(),

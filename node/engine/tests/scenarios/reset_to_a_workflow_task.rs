@@ -56,7 +56,8 @@ fn an_open_run_is_ended_and_the_new_one_goes_on_from_the_point() {
         clear timer +699s
         run-1 next event 15 closed idle
         run-2 next event 8
-    "#]].assert_eq(&w.effects());
+    "#]]
+    .assert_eq(&w.effects());
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -72,7 +73,8 @@ fn an_open_run_is_ended_and_the_new_one_goes_on_from_the_point() {
         12 WorkflowExecutionSignaled name=late
         13 WorkflowTaskScheduled queue=tq
         14 WorkflowExecutionTerminated reason="why" identity=history-resetter
-    "#]].assert_eq(&w.history_of(1));
+    "#]]
+    .assert_eq(&w.history_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -117,7 +119,8 @@ fn what_was_pending_at_the_point_is_pending_again() {
     // The timer keeps its time: 600 s from when it was started.
     w.pass(597);
     w.fire_timers();
-    expect!["14 ActivityTaskCompleted scheduled=6 started=13 result=result"].assert_eq(&w.history().lines().last().unwrap_or_default().to_owned());
+    expect!["14 ActivityTaskCompleted scheduled=6 started=13 result=result"]
+        .assert_eq(&w.history().lines().last().unwrap_or_default().to_owned());
     w.pass(1);
     w.fire_timers();
     expect!["15 TimerFired timer=t started=5"].assert_eq(&w.history().lines().last().unwrap_or_default().to_owned());
@@ -145,7 +148,8 @@ fn the_worker_that_has_a_task_of_the_old_run_has_lost_it() {
         8 WorkflowTaskFailed scheduled=6 started=7 cause=ForceCloseCommand identity=history-service
         9 WorkflowExecutionSignaled name=two
         10 WorkflowExecutionTerminated reason="why" identity=history-resetter
-    "#]].assert_eq(&w.history_of(1));
+    "#]]
+    .assert_eq(&w.history_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq

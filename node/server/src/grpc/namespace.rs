@@ -124,11 +124,8 @@ pub async fn deprecate_namespace(
         return Err(CallError::from(Rejection::invalid("Namespace not set on request.")).into());
     }
     let update_info = UpdateNamespaceInfo { state: NamespaceState::Deprecated.into(), ..Default::default() };
-    let update = UpdateNamespaceRequest {
-        namespace: request.namespace,
-        update_info: Some(update_info),
-        ..Default::default()
-    };
+    let update =
+        UpdateNamespaceRequest { namespace: request.namespace, update_info: Some(update_info), ..Default::default() };
     meta::change(&node, Kind::UpdateNamespace(UpdateNamespace { request: Some(update) }), context.deadline()).await?;
     Ok(DeprecateNamespaceResponse {})
 }

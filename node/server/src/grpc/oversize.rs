@@ -49,10 +49,7 @@ mod tests {
             format!("{} {}", text(STATUS), text(MESSAGE))
         };
         let words = "Error, decoded message length too large: found 5000132 bytes, the limit is: 4194304 bytes";
-        assert_eq!(
-            status(Code::OutOfRange, words),
-            "8 grpc: received message larger than max (5000132 vs. 4194304)"
-        );
+        assert_eq!(status(Code::OutOfRange, words), "8 grpc: received message larger than max (5000132 vs. 4194304)");
         assert_eq!(status(Code::OutOfRange, "something else"), "11 something else");
         assert_eq!(status(Code::NotFound, words), format!("5 {words}"));
     }

@@ -98,12 +98,10 @@ impl GroupCall for UpdateWorkflowExecutionOptionsRequest {
         let namespace = at.namespace(&self.namespace).await?;
         let update = UpdateWorkflowOptions { request: Some(self) };
         match at.term.propose(command(&namespace, Kind::UpdateWorkflowOptions(update))).await? {
-            Reply::OptionsUpdated { options } => {
-                Ok(UpdateWorkflowExecutionOptionsResponse {
-                    workflow_execution_options: Some(options),
-                    ..Default::default()
-                })
-            }
+            Reply::OptionsUpdated { options } => Ok(UpdateWorkflowExecutionOptionsResponse {
+                workflow_execution_options: Some(options),
+                ..Default::default()
+            }),
             reply => Err(unexpected(Self::METHOD, reply)),
         }
     }
