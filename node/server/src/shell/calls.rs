@@ -277,7 +277,16 @@ impl LeaderTerm {
                 tickets(&complete.reservations)
             }
             Some(Kind::DeliverOutbox(deliver)) => {
-                deliver.reservations = outbox::reservations(&self.parts, &self.reservations, &deliver.deliveries);
+                let wanted = outbox::tasks_scheduled(&deliver.deliveries);
+                let held = wanted.iter().take(RESERVATIONS_MAX).filter_map(|(namespace_id, task)| match task {
+                    outbox::Scheduled::First { queue } => {
+                        self.reservations.take(&self.parts, namespace_id, queue, TaskKind::Workflow)
+                    }
+                    outbox::Scheduled::Next { workflow_id, run_id } => {
+                        self.reserve_next(namespace_id, Some((workflow_id, run_id)))
+                    }
+                });
+                deliver.reservations = held.collect();
                 tickets(&deliver.reservations)
             }
             Some(Kind::CompleteActivityTask(complete)) => {

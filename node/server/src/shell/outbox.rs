@@ -26,18 +26,15 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use prost::Message as _;
-use stanchion_engine::effects::{OutboxKey, TaskKind};
+use stanchion_engine::effects::OutboxKey;
 use stanchion_engine::{GroupId, Reply, Slot, outbox};
-use stanchion_proto::command::{
-    AckOutbox, Command, DeliverOutbox, OutboxDelivery, OutboxMark, Reservation, command::Kind,
-};
+use stanchion_proto::command::{AckOutbox, Command, DeliverOutbox, OutboxDelivery, OutboxMark, command::Kind};
 use stanchion_proto::node::DeliverOutboxRequest;
 use stanchion_proto::row::outbox_message::Kind as Message;
 use tokio::sync::Notify;
 
-use super::hand_over::Reservations;
+use super::CallError;
 use super::term::LeaderTerm;
-use super::{CallError, Parts};
 
 /// Names read in one step while loading.
 const LOAD_ROWS: usize = 500;
@@ -48,8 +45,6 @@ const AGAIN_MIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Rows whose messages were applied elsewhere go this much later, many at a time: nobody waits for that.
 const ACK_AFTER: Duration = Duration::from_millis(100);
-/// Pollers held for one delivery, at most.
-const RESERVATIONS_MAX: usize = 16;
 
 /// The way to the leaders of other groups. Implemented by the node over its router.
 pub trait Courier: Send + Sync + 'static {
@@ -130,27 +125,50 @@ impl LeaderTerm {
     }
 }
 
-/// Pollers for the first tasks of runs that the messages start. None where messages of several namespaces travel together: a held poller
-/// is known by its queue's name alone.
-pub(super) fn reservations(
-    parts: &Parts,
-    reservations: &Reservations,
-    deliveries: &[OutboxDelivery],
-) -> Vec<Reservation> {
-    let mut namespaces = deliveries.iter().filter_map(|delivery| Some(&delivery.row.as_ref()?.namespace_id));
+/// A workflow task that a message will probably schedule.
+#[derive(PartialEq)]
+pub(super) enum Scheduled<'m> {
+    /// Of a run that the message starts.
+    First { queue: &'m str },
+    /// Of a run that waits for what the message says.
+    Next { workflow_id: &'m str, run_id: &'m str },
+}
+
+/// The workflow tasks that messages will schedule, each once, with their namespace: pollers may be held for them. None where messages of
+/// several namespaces travel together: a held poller is known by its queue's name alone.
+pub(super) fn tasks_scheduled(deliveries: &[OutboxDelivery]) -> Vec<(&str, Scheduled<'_>)> {
+    let rows = || deliveries.iter().filter_map(|delivery| delivery.row.as_ref());
+    let mut namespaces = rows().map(|row| &row.namespace_id);
     let first = namespaces.next();
     if namespaces.any(|namespace| Some(namespace) != first) {
         return Vec::new();
     }
-    let starts = deliveries.iter().filter_map(|delivery| {
-        let row = delivery.row.as_ref()?;
-        let Message::StartChild(start) = row.message.as_ref()?.kind.as_ref()? else { return None };
-        Some((row.namespace_id.as_str(), start.request.as_ref()?.task_queue.as_ref()?.name.as_str()))
-    });
-    starts
-        .take(RESERVATIONS_MAX)
-        .filter_map(|(namespace_id, queue)| reservations.take(parts, namespace_id, queue, TaskKind::Workflow))
-        .collect()
+    let mut tasks = Vec::new();
+    for row in rows() {
+        let next = |run_id| Scheduled::Next { workflow_id: row.workflow_id.as_str(), run_id };
+        let task = match row.message.as_ref().and_then(|message| message.kind.as_ref()) {
+            Some(Message::StartChild(m)) => {
+                let queue = m.request.as_ref().and_then(|request| request.task_queue.as_ref());
+                queue.map(|queue| Scheduled::First { queue: queue.name.as_str() })
+            }
+            Some(Message::ChildStarted(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::ChildStartFailed(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::ChildClosed(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::ExternalSignaled(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::ExternalCancelRequested(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::SignalExternal(m)) => Some(next(m.run_id.as_str())),
+            Some(Message::CancelExternal(m)) => Some(next(m.run_id.as_str())),
+            _ => None,
+        };
+        if let Some(task) = task {
+            let task = (row.namespace_id.as_str(), task);
+            // Of two messages to one run the first schedules the task; two runs that are started need a poller each.
+            if matches!(task.1, Scheduled::First { .. }) || !tasks.contains(&task) {
+                tasks.push(task);
+            }
+        }
+    }
+    tasks
 }
 
 fn is_applied(applied: &Applied, key: &OutboxKey) -> bool {
