@@ -34,6 +34,9 @@ pub struct RpcStatus {
 /// Between nodes only: the outcome of the call is not known.
 const UNKNOWN_OUTCOME: &str = "type.googleapis.com/stanchion.node.v1.UnknownOutcome";
 
+/// Of an error's message, in bytes.
+const MESSAGE_BYTES_MAX: usize = 3072;
+
 /// What a client is told.
 pub fn of(error: CallError) -> Status {
     match error {
@@ -63,11 +66,23 @@ impl From<CallError> for Status {
 /// The rules refuse the call.
 pub fn of_rejection(rejection: Rejection) -> Status {
     let Rejection { code, message, detail } = rejection;
-    let code = code_of(code);
+    let (code, message) = (code_of(code), shortened(message));
     match any_of(detail) {
         None => Status::new(code, message),
         Some(any) => with_details(code, message, vec![any]),
     }
+}
+
+/// A message travels in a header, and with details in two of them: clients refuse headers of more than 16 KiB and then see no error of ours
+/// at all, but a broken stream, which they try again. What a caller named may be longer than that.
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        let bytes = message.len();
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push_str(&format!("… ({bytes} bytes)"));
+    }
+    message
 }
 
 fn code_of(code: RejectionCode) -> Code {
@@ -220,6 +235,15 @@ pub fn from_reply(reply: CallReply) -> Result<Bytes, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_no_header_would_carry_is_cut() {
+        let status = of_rejection(Rejection::invalid(format!("no such queue: {}", "ü".repeat(10_000))));
+        assert!(status.message().len() < 4096, "{} bytes", status.message().len());
+        assert!(status.message().starts_with("no such queue: üü"));
+        assert!(status.message().ends_with("… (20015 bytes)"));
+        assert_eq!(of_rejection(Rejection::invalid("short")).message(), "short");
+    }
 
     #[test]
     fn a_rejection_crosses_between_nodes_unchanged() {
