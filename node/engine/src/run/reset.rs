@@ -26,6 +26,7 @@ use super::workflow_task::{self, ENGINE_IDENTITY};
 use super::{Run, activities, close, external, options, reapply, start, timers};
 use crate::history::{self, Batch};
 use crate::reply::{Rejection, Reply};
+use crate::schedule::origin;
 use crate::state::StateResult;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{EventId, RunKey};
@@ -61,8 +62,9 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
     let again = reapply::events_behind(tx, &base, point, reapply::Kinds::of(request))?;
 
     base.row.reset_run_id.clone_from(&key.run_id);
-    let run = make(tx, request, &base, rebuilt, batches, again)?;
+    let mut run = make(tx, request, &base, rebuilt, batches, again)?;
     let open = other.as_deref_mut().unwrap_or(&mut base);
+    origin::hand_on(open, &mut run);
     if open.is_open() {
         close::terminate_for_reset(tx, open, &request.reason);
     }
