@@ -84,6 +84,7 @@ pub(super) fn attempt_failed(
     };
     match next {
         Next::After(delay) => {
+            let failure = without_details(failure);
             let stamp = alone.next_stamp();
             let (place, row) = alone.parts();
             activity::retry_after(tx, &place, row, stamp, delay, Some(failure));
@@ -99,6 +100,14 @@ pub(super) fn attempt_failed(
             alone.close(tx, status, Value::Failure(failure), state)
         }
     }
+}
+
+/// What a time-out says of heartbeats stands in the outcome alone: the next attempt has the details themselves.
+fn without_details(mut failure: Failure) -> Failure {
+    if let Some(FailureInfo::TimeoutFailureInfo(info)) = &mut failure.failure_info {
+        info.last_heartbeat_details = None;
+    }
+    failure
 }
 
 /// It was reset while the worker had it: whatever became of that attempt, the first one comes again.

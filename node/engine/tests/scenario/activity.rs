@@ -123,8 +123,10 @@ impl World {
         };
         let activity = Some(named(task));
         match self.apply(Kind::HeartbeatActivityTask(HeartbeatActivityTask { activity, request: Some(request) })) {
-            Reply::Heartbeat { cancel_requested: false, .. } => "alive".into(),
             Reply::Heartbeat { cancel_requested: true, .. } => "cancel".into(),
+            Reply::Heartbeat { paused: true, .. } => "paused".into(),
+            Reply::Heartbeat { reset: true, .. } => "reset".into(),
+            Reply::Heartbeat { .. } => "alive".into(),
             other => self.answer(&other),
         }
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use prost::Message;
 use stanchion_engine::effects::TimerKey;
 use stanchion_engine::history::link;
-use stanchion_engine::keys::{self, RunPart};
+use stanchion_engine::keys::{self, RunPart, StandalonePart};
 use stanchion_engine::run::{Run, rebuild};
 use stanchion_engine::{EventId, RunKey, ShardTime, Slot, StateReader, Table, outbox, read};
-use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, TimerQueueRow, timer_queue_row::Kind};
+use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, StandaloneRow, TimerQueueRow, timer_queue_row::Kind};
 use stanchion_proto::temporal::enums::v1::{EventType, TimeoutType};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
@@ -81,6 +81,11 @@ impl World {
                 workflow_id: row.workflow_id.clone(),
                 run_id: row.run_id.clone(),
             };
+            if self.alone.contains(&run) {
+                let (alone, _) = self.alone_row(&run).expect("a timer of an activity that is gone");
+                assert_eq!(row.kind() == Kind::StandaloneRetention, alone.closed_at != 0, "{row:?}");
+                continue;
+            }
             if row.kind() != Kind::Purge {
                 assert_eq!(self.row(&run).closed_at, 0, "a timer of a closed run: {row:?}");
             }
@@ -119,6 +124,11 @@ impl World {
                 let id = i64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
                 let row = ActivityRow::decode(value).unwrap();
                 let to_close = has(&run, id, Kind::ActivityTimeout, TimeoutType::ScheduleToClose);
+                if row.pause.is_some() {
+                    let due = guarded.iter().any(|(of, event, ..)| (of, *event) == (&run.run_id, id));
+                    assert!(!due, "something is due of a paused activity: {row:?}");
+                    continue;
+                }
                 assert_eq!(to_close, row.schedule_to_close_timeout > 0, "D6: schedule-to-close of {row:?}");
                 if row.backing_off {
                     assert!(has(&run, id, Kind::ActivityRetry, TimeoutType::Unspecified), "nothing retries {row:?}");
@@ -133,6 +143,19 @@ impl World {
                 } else {
                     waiting.insert((run.run_id.clone(), id, row.stamp));
                 }
+            }
+        }
+        for run in &self.alone {
+            let Some((alone, row)) = self.alone_row(run).filter(|(alone, _)| alone.closed_at == 0) else { continue };
+            let to_close = has(run, 0, Kind::StandaloneTimeout, TimeoutType::ScheduleToClose);
+            assert_eq!(to_close, row.schedule_to_close_timeout > 0, "D6: schedule-to-close of {alone:?}");
+            if row.backing_off {
+                assert!(has(run, 0, Kind::StandaloneRetry, TimeoutType::Unspecified), "nothing retries {row:?}");
+            } else if row.started_at != 0 {
+                let start_to_close = has(run, 0, Kind::StandaloneTimeout, TimeoutType::StartToClose);
+                assert!(start_to_close || to_close, "D6: nothing ends {row:?}");
+            } else if row.pause.is_none() {
+                waiting.insert((run.run_id.clone(), 0, row.stamp));
             }
         }
         assert_eq!(waiting, on_offer, "activities that wait and rows on offer");
@@ -203,7 +226,7 @@ impl World {
 
     fn slots(&self) -> BTreeSet<Slot> {
         let schedule = stanchion_engine::schedule::slot_of(super::NAMESPACE, super::SCHEDULE);
-        self.runs.iter().map(RunKey::slot).chain([schedule]).collect()
+        self.runs.iter().chain(&self.alone).map(RunKey::slot).chain([schedule]).collect()
     }
 
     fn stored_timers(&self) -> Vec<TimerKey> {
@@ -220,6 +243,17 @@ impl World {
     fn row(&self, run: &RunKey) -> RunRow {
         let row = self.state.get(run.slot(), Table::Run, &keys::run_part(run, RunPart::State)).unwrap();
         RunRow::decode(row.expect("the run's row")).unwrap()
+    }
+}
+
+impl World {
+    /// A standalone activity's run; none once it is deleted.
+    fn alone_row(&self, run: &RunKey) -> Option<(StandaloneRow, ActivityRow)> {
+        let part = keys::standalone_part(run, StandalonePart::State);
+        let row = self.state.get(run.slot(), Table::StandaloneActivity, &part).unwrap()?;
+        let mut row = StandaloneRow::decode(row).unwrap();
+        let activity = row.activity.take().unwrap();
+        Some((row, activity))
     }
 }
 

@@ -37,8 +37,11 @@ use stanchion_proto::temporal::workflowservice::v1::{
 pub use activity::*;
 pub use schedule::*;
 pub use update::*;
+#[allow(unused_imports)]
+pub use alone::*;
 
 mod activity;
+mod alone;
 mod check;
 mod schedule;
 mod show;
@@ -77,6 +80,8 @@ pub struct World {
     timers: Vec<stanchion_engine::effects::TimerKey>,
     deadlines: Vec<stanchion_engine::effects::WorkflowTaskDeadline>,
     runs: Vec<RunKey>,
+    /// Runs of standalone activities.
+    alone: BTreeSet<RunKey>,
     /// Messages that wait, as the leader knows them.
     pub outbox: BTreeSet<OutboxKey>,
 }
@@ -103,6 +108,7 @@ impl World {
             timers: Vec::new(),
             deadlines: Vec::new(),
             runs: Vec::new(),
+            alone: BTreeSet::new(),
             outbox: BTreeSet::new(),
         }
     }
@@ -140,6 +146,13 @@ impl World {
         self.timers.retain(|timer| !effects.timers_cleared.contains(timer));
         self.deadlines.extend(effects.workflow_task_deadlines.iter().cloned());
         for change in &effects.changes {
+            let stands_alone = keys::standalone_part(&change.run, keys::StandalonePart::State);
+            if self.state.get(change.run.slot(), Table::StandaloneActivity, &stands_alone).unwrap().is_some() {
+                self.alone.insert(change.run.clone());
+            }
+            if self.alone.contains(&change.run) {
+                continue;
+            }
             if !self.runs.contains(&change.run) {
                 self.runs.push(change.run.clone());
             }

@@ -9,6 +9,7 @@ mod scenario;
 
 mod a_start_that_reached_nobody_is_taken_back;
 mod activities_attempt_by_attempt;
+mod activities_from_outside;
 mod bad_command_fails_the_task;
 mod bounds_end_the_run;
 mod cancel_and_terminate;
@@ -24,6 +25,7 @@ mod schedules;
 mod signal_while_task_started_is_buffered;
 mod signals_and_cancels_between_runs;
 mod signals_once_per_request;
+mod standalone_activities;
 mod start_task_complete;
 mod sticky_queue_and_its_fallback;
 mod task_attempts_leave_no_events;

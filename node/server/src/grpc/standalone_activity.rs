@@ -107,7 +107,11 @@ impl GroupCall for DescribeActivityExecutionRequest {
         let (mut view, mut now) = look(&at, &namespace, &self.activity_id, &self.run_id).await?;
         if !self.long_poll_token.is_empty() {
             let seen = EventId(i64::try_from(read_token(&self)?.transitions).unwrap_or(i64::MAX));
-            // A closed activity changes no more: its watcher waits for its deadline, as on the real server.
+            if view.is_closed() && view.next_change().0 <= seen.0 + 1 {
+                // It changes no more: its watcher waits for its deadline, as on the real server.
+                tokio::time::sleep_until(at.deadline.into()).await;
+                return Ok(DescribeActivityExecutionResponse::default());
+            }
             let next_of = |reader: &_| {
                 let view = read::standalone(reader, &namespace.id, &self.activity_id, &self.run_id)?;
                 Ok(view.map_or((EventId(i64::MAX), true), |view| (view.next_change(), false)))

@@ -126,6 +126,14 @@ fn unpause(tx: &mut Transaction<'_>, run: &mut Run, id: i64, unpause: &UnpauseAc
 
 fn reset(tx: &mut Transaction<'_>, run: &mut Run, id: i64, reset: &ResetActivity) -> StateResult<()> {
     let Some(mut row) = run.activities.get(&id).cloned() else { return Ok(()) };
+    if row.started_at != 0 && row.pause.is_none() && !reset.restore_original_options {
+        // Its worker may go on with it; time-outs are those of the attempt, whatever its number.
+        row.attempt = 1;
+        row.reset_requested = true;
+        row.reset_heartbeats |= reset.reset_heartbeat;
+        run.activities.insert(id, row);
+        return Ok(());
+    }
     let original = if reset.restore_original_options { Some(original(tx, run, id)?) } else { None };
     let place = run.place(id);
     // Cleared by what the row was, and set anew below by what it is then.
