@@ -40,7 +40,7 @@ pub fn complete(tx: &mut Transaction<'_>, command: &CompleteActivityTask) -> Out
         Value::Result(request.result.clone().unwrap_or_default()),
         RetryState::Unspecified,
     )?;
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 
@@ -63,7 +63,7 @@ pub fn fail(tx: &mut Transaction<'_>, command: &FailActivityTask) -> Outcome<Rep
         }
     }
     attempt_failed(tx, &mut alone, failure, Status::Failed)?;
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 
@@ -149,7 +149,7 @@ pub fn cancel(tx: &mut Transaction<'_>, command: &CancelActivityTask) -> Outcome
     }
     let failure = canceled(request.details.clone(), &alone.row.cancel_identity);
     alone.close(tx, Status::Canceled, Value::Failure(failure), RetryState::Unspecified)?;
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 
@@ -171,7 +171,7 @@ pub fn heartbeat(tx: &mut Transaction<'_>, command: &HeartbeatActivityTask) -> O
         paused: !cancel_requested && alone.activity.pause.is_some(),
         reset: alone.activity.reset_requested,
     };
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(told)
 }
 
@@ -186,7 +186,7 @@ fn end_oversized(tx: &mut Transaction<'_>, mut alone: Alone, message: &str) -> O
     alone.activity.last_attempt_completed_at = tx.now.0;
     alone.row.failed_for_good = true;
     alone.close(tx, Status::Failed, Value::Failure(failures::oversized(message)), RetryState::NonRetryableFailure)?;
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 

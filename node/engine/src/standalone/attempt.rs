@@ -41,7 +41,7 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<R
     activity::begin(tx, &place, activity, &Worker { identity: &poller.identity, request_id: &poller.request_id });
     alone.row.last_started_at = tx.now.0;
     let task = task(tx, &alone, detail);
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::ActivityTaskStarted(Box::new(task)))
 }
 

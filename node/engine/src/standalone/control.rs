@@ -37,7 +37,7 @@ pub fn control(tx: &mut Transaction<'_>, command: &ControlStandaloneActivity) ->
         }
         None => return Err(Rejection::invalid("ControlStandaloneActivity carries no action.").into()),
     }
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(reply)
 }
 

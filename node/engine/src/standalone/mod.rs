@@ -17,6 +17,7 @@
 mod answers;
 mod attempt;
 mod control;
+mod listed;
 mod requests;
 mod start;
 mod timeouts;
@@ -24,6 +25,7 @@ mod timeouts;
 pub use answers::{cancel, complete, fail, heartbeat};
 pub use attempt::start as start_attempt;
 pub use control::control;
+pub use listed::activity_status;
 pub use requests::{delete, request_cancel, terminate};
 pub use start::start;
 pub use timeouts::{fire, is_timer};
@@ -54,6 +56,10 @@ pub(crate) struct Alone {
     pub row: StandaloneRow,
     /// Taken out of the row while it is worked on.
     pub activity: ActivityRow,
+    /// What lists show of it, as it was last written; none of a new one.
+    listed_as: Option<listed::Listed>,
+    /// Its delay, as lists have it.
+    listed_delay: i64,
 }
 
 /// The real server's words for an activity that is not there, or not there for this caller.
@@ -85,7 +91,10 @@ impl Alone {
             return Ok(None);
         };
         let activity = row.activity.take().unwrap_or_default();
-        Ok(Some(Self { key, slot, row, activity }))
+        let mut alone = Self { key, slot, row, activity, listed_as: None, listed_delay: 0 };
+        alone.listed_delay = alone.activity.start_delay;
+        alone.listed_as = Some(alone.listed());
+        Ok(Some(alone))
     }
 
     fn detail(&self, tx: &Transaction<'_>) -> StateResult<StandaloneDetailRow> {
@@ -190,15 +199,18 @@ impl Alone {
     }
 
     /// Stages the row, and wakes who waits for a change.
-    fn save(mut self, tx: &mut Transaction<'_>) {
+    fn save(mut self, tx: &mut Transaction<'_>) -> StateResult<()> {
         self.row.transitions += 1;
+        self.list_again(tx)?;
         let closed = !self.is_open();
         tx.effects.changes.push(change(&self.key, self.row.transitions, closed));
         self.keep(tx);
+        Ok(())
     }
 
     /// Deletes everything of the run.
     fn erase(mut self, tx: &mut Transaction<'_>) -> StateResult<()> {
+        self.unlist(tx)?;
         if self.is_open() {
             self.clear(tx);
         } else if self.row.retention > 0 {

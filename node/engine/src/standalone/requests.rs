@@ -37,7 +37,7 @@ pub fn request_cancel(tx: &mut Transaction<'_>, command: &CancelStandaloneActivi
         let failure = answers::canceled(Some(json(&request.reason)), &request.identity);
         alone.close(tx, Status::Canceled, Value::Failure(failure), RetryState::Unspecified)?;
     }
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 
@@ -66,7 +66,7 @@ pub fn terminate(tx: &mut Transaction<'_>, command: &TerminateStandaloneActivity
         ..Default::default()
     };
     alone.close(tx, Status::Terminated, Value::Failure(failure), RetryState::Unspecified)?;
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(Reply::Done)
 }
 

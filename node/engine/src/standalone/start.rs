@@ -92,7 +92,7 @@ fn attach(
         detail.links.extend(request.links.iter().cloned());
         alone.put_detail(tx, &detail);
     }
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn begin(tx: &mut Transaction<'_>, request: &StartActivityExecutionRequest) -> O
         retention: tx.retention,
         ..Default::default()
     };
-    let mut alone = Alone { key, slot, row, activity };
+    let mut alone = Alone { key, slot, row, activity, listed_as: None, listed_delay: 0 };
     let detail = StandaloneDetailRow {
         input: request.input.clone(),
         header: request.header.clone(),
@@ -149,6 +149,7 @@ fn begin(tx: &mut Transaction<'_>, request: &StartActivityExecutionRequest) -> O
         original: Some(options::of(&alone.activity)),
     };
     alone.put_detail(tx, &detail);
+    alone.list(tx, &detail);
     let current = StandaloneCurrentRow {
         run_id: run_id.clone(),
         status: Status::Running as i32,
@@ -175,6 +176,6 @@ fn begin(tx: &mut Transaction<'_>, request: &StartActivityExecutionRequest) -> O
         }
         None => activity::wait(tx, &place, activity, stamp, 1, at),
     }
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(run_id)
 }

@@ -66,7 +66,7 @@ fn time_out(tx: &mut Transaction<'_>, mut alone: Alone, row: &TimerQueueRow) -> 
             alone.close(tx, Status::TimedOut, Value::Failure(failure), RetryState::Timeout)?;
         }
     }
-    alone.save(tx);
+    alone.save(tx)?;
     Ok(())
 }
 

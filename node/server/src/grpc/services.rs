@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::coverage::Service;
-use super::{cluster, namespace, operator, query, routed, schedules, task_queue, visibility, waiting};
+use super::{
+    cluster, namespace, operator, query, routed, schedules, standalone_activity, task_queue, visibility, waiting,
+};
 use crate::context::Context;
 use crate::metrics::Meter;
 use crate::node::Node;
@@ -94,6 +96,8 @@ service! {
         update_activity_execution_options: UpdateActivityExecutionOptionsRequest => UpdateActivityExecutionOptionsResponse as routed;
         start_activity_execution: StartActivityExecutionRequest => StartActivityExecutionResponse as routed;
         describe_activity_execution: DescribeActivityExecutionRequest => DescribeActivityExecutionResponse as waiting;
+        count_activity_executions: CountActivityExecutionsRequest => CountActivityExecutionsResponse as standalone_activity::count_activity_executions;
+        list_activity_executions: ListActivityExecutionsRequest => ListActivityExecutionsResponse as standalone_activity::list_activity_executions;
         poll_activity_execution: PollActivityExecutionRequest => PollActivityExecutionResponse as waiting;
         request_cancel_activity_execution: RequestCancelActivityExecutionRequest => RequestCancelActivityExecutionResponse as routed;
         terminate_activity_execution: TerminateActivityExecutionRequest => TerminateActivityExecutionResponse as routed;
@@ -181,9 +185,7 @@ service! {
         start_nexus_operation_execution: StartNexusOperationExecutionRequest => StartNexusOperationExecutionResponse;
         describe_nexus_operation_execution: DescribeNexusOperationExecutionRequest => DescribeNexusOperationExecutionResponse;
         poll_nexus_operation_execution: PollNexusOperationExecutionRequest => PollNexusOperationExecutionResponse;
-        list_activity_executions: ListActivityExecutionsRequest => ListActivityExecutionsResponse;
         list_nexus_operation_executions: ListNexusOperationExecutionsRequest => ListNexusOperationExecutionsResponse;
-        count_activity_executions: CountActivityExecutionsRequest => CountActivityExecutionsResponse;
         count_nexus_operation_executions: CountNexusOperationExecutionsRequest => CountNexusOperationExecutionsResponse;
         request_cancel_nexus_operation_execution: RequestCancelNexusOperationExecutionRequest => RequestCancelNexusOperationExecutionResponse;
         terminate_nexus_operation_execution: TerminateNexusOperationExecutionRequest => TerminateNexusOperationExecutionResponse;

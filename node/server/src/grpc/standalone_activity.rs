@@ -1,4 +1,4 @@
-//! Standalone activities: start, describe, wait for the outcome, cancel, terminate, delete.
+//! Standalone activities: start, describe, wait for the outcome, list, count, cancel, terminate, delete.
 //!
 //! What their workers say arrives at `activity_task` as for every activity; pause and its like at `activity_control`.
 
@@ -7,23 +7,35 @@ use std::sync::Arc;
 use prost::Message;
 use stanchion_engine::read::{self, StandaloneView};
 use stanchion_engine::reply::Reply;
+use stanchion_engine::standalone::activity_status;
+use stanchion_engine::time::{duration, timestamp_if_set};
+use stanchion_engine::visibility::{DIVISION, Entity};
 use stanchion_engine::{EventId, GroupId, Rejection, StateReader};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{
     CancelStandaloneActivity, DeleteStandaloneActivity, StartStandaloneActivity, TerminateStandaloneActivity,
 };
 use stanchion_proto::node::ActivityLongPollToken;
-use stanchion_proto::temporal::common::v1::{Link, link};
+use stanchion_proto::row::VisibilityRow;
+use stanchion_proto::temporal::activity::v1::ActivityExecutionListInfo;
+use stanchion_proto::temporal::common::v1::{ActivityType, Link, link};
 use stanchion_proto::temporal::workflowservice::v1::*;
+use tonic::Status;
 
 use super::activity_control::{named, within};
 use super::search_attributes;
+use super::visibility::{keyword, search_attributes_of, signed};
 use super::workflow::{command, new_request_id, unexpected};
+use crate::context::Context;
 use crate::meta::Namespace;
 use crate::node::Node;
 use crate::routing::{GroupCall, Here, group_of_run};
 use crate::shell::CallError;
 use crate::validate;
+use crate::visibility;
+
+/// What the real server marks standalone activities with in its lists.
+const DIVISION_OF_ACTIVITIES: &str = "3332429922";
 
 async fn group(node: &Arc<Node>, namespace: &str, activity_id: &str) -> Result<GroupId, CallError> {
     let namespace = node.meta.namespace(node, namespace).await?;
@@ -186,6 +198,55 @@ impl GroupCall for PollActivityExecutionRequest {
             (view, _) = look(&at, &namespace, &self.activity_id, &run_id).await?;
         }
         Ok(PollActivityExecutionResponse { run_id: view.key.run_id, outcome: view.outcome })
+    }
+}
+
+pub async fn list_activity_executions(
+    node: Arc<Node>,
+    request: ListActivityExecutionsRequest,
+    context: Context,
+) -> Result<ListActivityExecutionsResponse, Status> {
+    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let (size, token) = (request.page_size, &request.next_page_token);
+    let page =
+        visibility::list(&node, &namespace, Entity::Activity, &request.query, size, token, context.deadline()).await?;
+    let next_page_token = page.next_page_token;
+    Ok(ListActivityExecutionsResponse { executions: page.rows.into_iter().map(listed).collect(), next_page_token })
+}
+
+pub async fn count_activity_executions(
+    node: Arc<Node>,
+    request: CountActivityExecutionsRequest,
+    context: Context,
+) -> Result<CountActivityExecutionsResponse, Status> {
+    use count_activity_executions_response::AggregationGroup;
+    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let counts = visibility::count(&node, &namespace, Entity::Activity, &request.query, context.deadline()).await?;
+    let group = |(status, count): (i32, u64)| AggregationGroup {
+        group_values: vec![keyword(&visibility::values::status_name(status))],
+        count: signed(count),
+    };
+    let groups = counts.by_status.unwrap_or_default().into_iter().map(group).collect();
+    Ok(CountActivityExecutionsResponse { count: signed(counts.total), groups })
+}
+
+fn listed(row: VisibilityRow) -> ActivityExecutionListInfo {
+    let closed = row.closed_at != 0;
+    let mut attributes = search_attributes_of(&row);
+    attributes.indexed_fields.insert(DIVISION.to_owned(), keyword(DIVISION_OF_ACTIVITIES));
+    ActivityExecutionListInfo {
+        activity_id: row.workflow_id,
+        run_id: row.run_id,
+        activity_type: Some(ActivityType { name: row.workflow_type }),
+        schedule_time: timestamp_if_set(row.started_at),
+        close_time: timestamp_if_set(row.closed_at),
+        status: activity_status(row.status).into(),
+        search_attributes: Some(attributes),
+        task_queue: row.task_queue,
+        state_transition_count: row.transitions,
+        execution_duration: closed.then(|| duration((row.closed_at - row.execution_at).max(0))),
+        execution_time: timestamp_if_set(row.execution_at),
+        ..Default::default()
     }
 }
 

@@ -202,6 +202,7 @@ pub fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// A keyword as a payload.
 pub fn keyword(text: &str) -> stanchion_proto::temporal::common::v1::Payload {
     attributes::payload(&AttributeRow {
         r#type: IndexedValueType::Keyword.into(),

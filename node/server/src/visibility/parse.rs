@@ -191,8 +191,6 @@ impl Names<'_> {
         let by_entity = match (self.entity, alias) {
             (Entity::Activity, "ActivityId") => Some("WorkflowId"),
             (Entity::Activity, "ActivityType") => Some("WorkflowType"),
-            (Entity::Activity, "ActivityStatus") => Some("ExecutionStatus"),
-            (Entity::Activity, "ActivityTaskQueue") => Some("TaskQueue"),
             (Entity::Schedule, "TemporalSystemExecutionStatus") => Some("ExecutionStatus"),
             _ => None,
         };
