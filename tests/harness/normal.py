@@ -36,6 +36,8 @@ MARKERS = {
     "task_token": "<token>",
     "next_page_token": "<page token>",
     "history_size_bytes": "<size>",
+    "state_size_bytes": "<size>",
+    "long_poll_token": "<poll token>",
     "state_transition_count": "<count>",
     "execution_duration": "<duration>",
     "build_id": "<build>",

@@ -1,5 +1,7 @@
 //! `DescribeWorkflowExecution`, as the real server fills it.
 
+use std::collections::BTreeSet;
+
 use prost_types::Timestamp;
 use stanchion_proto::row::{ChildRow, RunDetailRow, RunRow, WorkflowTaskScheduledRow, run_row};
 use stanchion_proto::temporal::common::v1::{Payload, Priority, WorkflowExecution, WorkflowType};
@@ -8,7 +10,7 @@ use stanchion_proto::temporal::enums::v1::{
 };
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::{
-    PendingChildExecutionInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
+    PendingActivityInfo, PendingChildExecutionInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
     WorkflowExecutionExtendedInfo, WorkflowExecutionInfo,
 };
 use stanchion_proto::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
@@ -41,7 +43,13 @@ pub fn describe<R: StateReader>(
         return Ok(Err(Rejection::not_found(message)));
     };
     let detail = reader.get(key.slot(), Table::Run, &keys::run_part(&key, RunPart::Detail))?;
-    let detail: RunDetailRow = detail.map(|bytes| decode(Table::Run, bytes)).transpose()?.unwrap_or_default();
+    let mut detail: RunDetailRow = detail.map(|bytes| decode(Table::Run, bytes)).transpose()?.unwrap_or_default();
+    let pending_activities = pending_activities(reader, &key, row.priority.as_ref(), now)?;
+    let paused = paused_types(&pending_activities);
+    if !paused.is_empty() {
+        let attributes = detail.search_attributes.get_or_insert_default();
+        attributes.indexed_fields.insert("TemporalPauseInfo".to_owned(), keyword_list(&paused));
+    }
 
     Ok(Ok(DescribeWorkflowExecutionResponse {
         execution_config: Some(WorkflowExecutionConfig {
@@ -56,7 +64,7 @@ pub fn describe<R: StateReader>(
             default_workflow_task_timeout: Some(duration(row.task_timeout)),
             user_metadata: detail.user_metadata.clone(),
         }),
-        pending_activities: pending_activities(reader, &key, row.priority.as_ref(), now)?,
+        pending_activities,
         pending_children: pending_children(reader, &key)?,
         pending_workflow_task: pending_workflow_task(&row),
         callbacks: callbacks::described(detail.callbacks.clone()),
@@ -67,6 +75,14 @@ pub fn describe<R: StateReader>(
 }
 
 #[allow(deprecated)]
+/// What the real server says of a run with paused activities in a search attribute: their types.
+fn paused_types(activities: &[PendingActivityInfo]) -> Vec<String> {
+    let paused = activities.iter().filter(|activity| activity.paused);
+    let types: BTreeSet<&str> =
+        paused.filter_map(|a| a.activity_type.as_ref()).map(|kind| kind.name.as_str()).collect();
+    types.into_iter().map(|kind| format!("property:activityType={kind}")).collect()
+}
+
 fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInfo {
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
@@ -176,7 +192,7 @@ fn pending_activities<R: StateReader>(
     key: &RunKey,
     inherited: Option<&Priority>,
     now: ShardTime,
-) -> StateResult<Vec<stanchion_proto::temporal::workflow::v1::PendingActivityInfo>> {
+) -> StateResult<Vec<PendingActivityInfo>> {
     let from = keys::run_event(key, EventId(0));
     let to = keys::after(&keys::run(key));
     let rows = reader.range(key.slot(), Table::Activity, &from, &to, usize::MAX)?;

@@ -169,7 +169,10 @@ fn by_its_id_it_may_be_completed_before_a_worker_has_it() {
 #[test]
 fn a_pause_keeps_its_time_outs_and_a_reset_waits_for_the_worker() {
     let mut w = World::new();
-    w.start_alone(|r| r.schedule_to_close_timeout = Some(duration(60 * SECOND)));
+    w.start_alone(|r| {
+        r.start_to_close_timeout = None;
+        r.schedule_to_close_timeout = Some(duration(60 * SECOND));
+    });
     assert_eq!(w.control_alone(pause()), "done");
     assert_eq!(w.alone(), "PAUSED PAUSED attempt 1");
     assert_eq!(w.try_activity().unwrap_err(), "nothing on offer");
