@@ -39,6 +39,7 @@ pub use schedule::*;
 pub use update::*;
 #[allow(unused_imports)]
 pub use alone::*;
+#[allow(unused_imports)]
 pub use update::*;
 
 mod activity;
