@@ -74,7 +74,6 @@ pub fn describe<R: StateReader>(
     }))
 }
 
-#[allow(deprecated)]
 /// What the real server says of a run with paused activities in a search attribute: their types.
 fn paused_types(activities: &[PendingActivityInfo]) -> Vec<String> {
     let paused = activities.iter().filter(|activity| activity.paused);
@@ -83,6 +82,7 @@ fn paused_types(activities: &[PendingActivityInfo]) -> Vec<String> {
     types.into_iter().map(|kind| format!("property:activityType={kind}")).collect()
 }
 
+#[allow(deprecated)]
 fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInfo {
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;

@@ -89,10 +89,8 @@ pub fn again(tx: &mut Transaction<'_>, run: &mut Run, events: Vec<HistoryEvent>)
                 run.row.signals += 1;
                 seen(tx, run, &signal.request_id);
             }
-            Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(options) => {
-                if options.priority.is_some() {
-                    run.row.priority.clone_from(&options.priority);
-                }
+            Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(options) if options.priority.is_some() => {
+                run.row.priority.clone_from(&options.priority);
             }
             _ => {}
         }

@@ -103,7 +103,6 @@ impl Rebuilt {
                         suggest_continue_as_new: a.suggest_continue_as_new,
                         suggest_reasons: a.suggest_continue_as_new_reasons,
                         history_size_bytes: u64::try_from(a.history_size_bytes).unwrap_or(0),
-                        ..Default::default()
                     }));
                 }
             }

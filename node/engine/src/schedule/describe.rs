@@ -47,7 +47,7 @@ pub fn describe(row: &ScheduleRow, namespace_id: &str, schedule_id: &str, now: S
         info: Some(info),
         memo: memo(row),
         search_attributes: search_attributes(row),
-        conflict_token: row.conflict_token.to_be_bytes().to_vec().into(),
+        conflict_token: row.conflict_token.to_be_bytes().to_vec(),
     }
 }
 

@@ -30,6 +30,7 @@ mod listing;
 pub mod origin;
 mod overlap;
 mod range;
+#[allow(clippy::module_inception, reason = "the entity itself, beside what it is made of")]
 mod schedule;
 pub mod spec;
 mod tick;

@@ -35,10 +35,10 @@ use stanchion_proto::temporal::workflowservice::v1::{
 };
 
 pub use activity::*;
-pub use schedule::*;
-pub use update::*;
 #[allow(unused_imports)]
 pub use alone::*;
+#[allow(unused_imports)]
+pub use schedule::*;
 #[allow(unused_imports)]
 pub use update::*;
 

@@ -128,7 +128,7 @@ impl GroupCall for CreateScheduleRequest {
         let create = CreateSchedule { request: Some(self) };
         match at.term.propose(command(&namespace, Kind::CreateSchedule(create))).await? {
             Reply::Done => {
-                Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec().into() })
+                Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec() })
             }
             reply => Err(unexpected(Self::METHOD, reply)),
         }

@@ -103,7 +103,7 @@ pub(super) fn extent(filter: &Filter) -> Extent {
             }
             Filter::Is(condition) => statuses(condition).map_or(EVERYWHERE, |(open, closed)| Extent {
                 // A filter of only open ones, negated, has the closed ones and the other way round.
-                open: !(open && !closed),
+                open: !open || closed,
                 closed: true,
                 ..EVERYWHERE
             }),
