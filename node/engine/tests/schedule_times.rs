@@ -168,7 +168,7 @@ fn zones_go_by_their_exact_names() {
     for unknown in ["Nope", "europe/berlin"] {
         assert_eq!(Zone::named(unknown).err(), Some(format!("unknown time zone {unknown}")));
     }
-    let data = ScheduleSpec { timezone_data: vec![1, 2, 3].into(), ..Default::default() };
+    let data = ScheduleSpec { timezone_data: vec![1, 2, 3], ..Default::default() };
     assert_eq!(Zone::of(&data).err().as_deref(), Some("malformed time zone information"));
 }
 
