@@ -3,7 +3,8 @@
     python -m schedules.record ADDRESS > ../node/engine/tests/schedule_times.json      (from tests/, against a real server)
 
 Each case is a spec and windows of time. The server is asked for its stored form of the spec and for every matching time in each window,
-at most LIMIT of them. Zones whose rules were changed lately are left out: zone data differs between releases. Specs are written twice: as text for people, and encoded for the test.
+at most LIMIT of them. Zones whose rules were changed lately are left out: zone data differs between releases. Specs
+are written twice: as text for people, and encoded for the test.
 """
 
 from __future__ import annotations
