@@ -194,11 +194,12 @@ struct Lane {
 }
 
 impl Lane {
-    /// The next messages in order, from the cursor on and then from the front.
+    /// The next messages in order, from the pair of slots behind the cursor's on and then from the front.
     fn next(&self, limit: usize) -> Vec<OutboxKey> {
-        let behind = self.cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let pair_end = self.cursor.map(|cursor| OutboxKey { sequence: u64::MAX, ..cursor });
+        let behind = pair_end.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.waiting.range((behind, Bound::Unbounded));
-        let front = self.cursor.into_iter().flat_map(|cursor| self.waiting.range(..=cursor));
+        let front = pair_end.into_iter().flat_map(|end| self.waiting.range(..=end));
         rest.chain(front).take(limit).copied().collect()
     }
 
