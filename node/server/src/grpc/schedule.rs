@@ -127,9 +127,7 @@ impl GroupCall for CreateScheduleRequest {
         let namespace = at.namespace(&self.namespace).await?;
         let create = CreateSchedule { request: Some(self) };
         match at.term.propose(command(&namespace, Kind::CreateSchedule(create))).await? {
-            Reply::Done => {
-                Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec() })
-            }
+            Reply::Done => Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec() }),
             reply => Err(unexpected(Self::METHOD, reply)),
         }
     }
