@@ -120,10 +120,10 @@ fn what_was_pending_at_the_point_is_pending_again() {
     w.pass(597);
     w.fire_timers();
     expect!["14 ActivityTaskCompleted scheduled=6 started=13 result=result"]
-        .assert_eq(&w.history().lines().last().unwrap_or_default().to_owned());
+        .assert_eq(w.history().lines().last().unwrap_or_default());
     w.pass(1);
     w.fire_timers();
-    expect!["15 TimerFired timer=t started=5"].assert_eq(&w.history().lines().last().unwrap_or_default().to_owned());
+    expect!["15 TimerFired timer=t started=5"].assert_eq(w.history().lines().last().unwrap_or_default());
     w.check();
 }
 
