@@ -78,6 +78,8 @@ class Normaliser:
             return "<stack trace>"
         text = _RUN_OF_ONE.sub(lambda match: f"{match.group(1)}*{len(match.group(0))}", text)
         text = _TIME_WITHIN.sub("<time>", text)
+        if "value from <" in text:
+            text = text.replace("  ", " ")
         return _UUID.sub(self._uuid, text.replace(self._nonce, ""))
 
     def _object(self, value: dict[str, Any]) -> dict[str, Any]:

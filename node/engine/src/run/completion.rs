@@ -508,8 +508,7 @@ type Fields = std::collections::BTreeMap<String, stanchion_proto::temporal::comm
 /// Upserts fields; a null or empty payload removes its field.
 pub(super) fn merge(fields: &mut Fields, upserted: &Fields) {
     for (name, payload) in upserted {
-        let empty = payload.data.is_empty() || payload.data.as_ref() == b"null" || payload.data.as_ref() == b"[]";
-        if empty {
+        if validate::absent::is_absent(payload) {
             fields.remove(name);
         } else {
             fields.insert(name.clone(), payload.clone());

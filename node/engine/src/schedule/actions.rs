@@ -17,6 +17,7 @@ use super::schedule::Schedule;
 use crate::outbox::{self, Destination};
 use crate::time::SECOND;
 use crate::transaction::Transaction;
+use crate::validate::absent;
 
 /// Search attributes of every run that a schedule starts.
 const SCHEDULED_START_TIME: &str = "TemporalScheduledStartTime";
@@ -72,6 +73,8 @@ fn send_start(
     // A matching time leads to one run for ever; somebody who asks for another one may have it.
     let reuse =
         if start.manual { WorkflowIdReusePolicy::AllowDuplicate } else { WorkflowIdReusePolicy::RejectDuplicate };
+    let mut memo = action.memo.clone();
+    absent::drop_from_memo(&mut memo);
     let request = StartWorkflowExecutionRequest {
         namespace: schedule.row.namespace.clone(),
         workflow_id: workflow_id.clone(),
@@ -85,7 +88,7 @@ fn send_start(
         request_id: tx.ids.uuid(),
         workflow_id_reuse_policy: reuse as i32,
         retry_policy: action.retry_policy.clone(),
-        memo: action.memo.clone(),
+        memo,
         search_attributes: Some(search_attributes(action.search_attributes.clone(), &nominal, &schedule.id)),
         header: action.header.clone(),
         last_completion_result: if alone { None } else { schedule.row.last_completion_result.clone() },
@@ -145,7 +148,8 @@ fn origin(schedule: &Schedule, number: u64) -> ScheduledByRow {
     }
 }
 
-fn search_attributes(given: Option<SearchAttributes>, nominal: &str, schedule_id: &str) -> SearchAttributes {
+fn search_attributes(mut given: Option<SearchAttributes>, nominal: &str, schedule_id: &str) -> SearchAttributes {
+    absent::drop_from_attributes(&mut given);
     let mut attributes = given.unwrap_or_default();
     let fields = &mut attributes.indexed_fields;
     fields.insert(SCHEDULED_START_TIME.to_owned(), attribute("Datetime", nominal));

@@ -8,6 +8,7 @@ use crate::cron::Cron;
 use crate::types::ShardTime;
 use crate::validate::external::same_namespace;
 use crate::validate::fields::{self, ID_BYTES_MAX};
+use crate::validate::search_attributes::check_sizes;
 use crate::validate::{Refusal, retry_policy};
 
 /// What a command is held against.
@@ -104,5 +105,6 @@ pub fn start<'a>(
     if attributes.memo.as_ref().map_or(0, Message::encoded_len) > bounds.memo_bytes_max {
         return Err(Refusal::oversized(CAUSE, "StartChildWorkflowExecutionCommandAttributes.Memo exceeds size limit."));
     }
+    check_sizes(attributes.search_attributes.as_ref()).map_err(|why| Refusal::oversized(CAUSE, why))?;
     Ok(ChildPlan { attributes, workflow_type, task_queue })
 }

@@ -8,6 +8,7 @@ use stanchion_proto::temporal::command::v1::{
 use stanchion_proto::temporal::enums::v1::WorkflowTaskFailedCause;
 
 use crate::validate::fields::{self, ID_BYTES_MAX};
+use crate::validate::search_attributes::check_sizes;
 use crate::validate::{Refusal, retry_policy};
 
 pub fn complete(
@@ -125,5 +126,6 @@ pub fn continue_as_new<'a>(
             "ContinueAsNewWorkflowExecutionCommandAttributes. Memo exceeds size limit.",
         ));
     }
+    check_sizes(attributes.search_attributes.as_ref()).map_err(|why| Refusal::oversized(CAUSE, why))?;
     Ok(ContinueAsNewPlan { attributes, workflow_type, task_queue })
 }

@@ -5,6 +5,7 @@
 //!
 //! Never: a change of state; a look at anything but the command and the bounds.
 
+pub mod absent;
 pub mod activity;
 pub mod child;
 pub mod close;

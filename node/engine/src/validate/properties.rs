@@ -11,6 +11,7 @@ use stanchion_proto::temporal::enums::v1::WorkflowTaskFailedCause;
 
 use crate::validate::Refusal;
 use crate::validate::fields;
+use crate::validate::search_attributes::check_sizes;
 
 pub fn upsert_search_attributes(
     attributes: Option<&UpsertWorkflowSearchAttributesCommandAttributes>,
@@ -28,6 +29,7 @@ pub fn upsert_search_attributes(
     if upserted.indexed_fields.is_empty() {
         return Err(refuse("IndexedFields is not set on UpsertWorkflowSearchAttributesCommand."));
     }
+    check_sizes(Some(upserted)).map_err(|why| Refusal::oversized(WorkflowTaskFailedCause::BadSearchAttributes, why))?;
     if fields::payload_map_bytes(&upserted.indexed_fields) > payload_bytes_max {
         return Err(Refusal::oversized(
             WorkflowTaskFailedCause::BadSearchAttributes,

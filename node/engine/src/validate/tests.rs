@@ -156,7 +156,8 @@ fn search_attributes_are_known_and_of_their_type() {
         ("CustomList".to_owned(), IndexedValueType::KeywordList as i32),
     ]);
     let check = |name: &str, json: &'static str| {
-        let payload = Payload { data: json.into(), ..Default::default() };
+        let metadata = [("encoding".to_owned(), "json/plain".into())].into();
+        let payload = Payload { metadata, data: json.into(), ..Default::default() };
         let mut given = SearchAttributes { indexed_fields: BTreeMap::from([(name.to_owned(), payload)]) };
         search_attributes::check("default", &known, Some(&mut given))
             .map(|()| String::from_utf8_lossy(&given.indexed_fields[name].metadata["type"]).into_owned())
@@ -168,6 +169,10 @@ fn search_attributes_are_known_and_of_their_type() {
     assert!(check("CustomList", "[\"a\" 5]").is_err());
     assert!(check("CustomTime", "\"yesterday\"").is_err());
     assert_eq!(check("CustomInt", "\"a\"").unwrap_err(), "invalid value for search attribute CustomInt of type Int: a");
+    let printed = |json| check("CustomTime", json).unwrap_err().rsplit_once(": ").unwrap().1.to_owned();
+    assert_eq!(printed("[1, 2.50, 9223372036854775808, 0.00001, null]"), "[1 2.5 9.223372036854776e+18 1e-05 <nil>]");
+    assert_eq!(printed("5 5"), "value from <metadata:{key:\"encoding\" value:\"json/plain\"} data:\"5 5\">");
+    assert!(check("CustomInt", r#"{"b":1,"a":[true]}"#).unwrap_err().ends_with(": map[a:[true] b:1]"));
     assert_eq!(check("Nope", "1").unwrap_err(), "Namespace default has no mapping defined for search attribute Nope");
     assert_eq!(
         check("ExecutionStatus", "1").unwrap_err(),

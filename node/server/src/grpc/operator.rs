@@ -14,9 +14,12 @@ use tonic::Status;
 use super::namespace::CLUSTER_NAME;
 use super::search_attributes;
 use crate::context::Context;
-use crate::meta;
+use crate::meta::{self, Namespace};
 use crate::node::Node;
 use crate::shell::CallError;
+
+/// Names that begin so are kept for attributes of the server.
+const RESERVED_PREFIX: &str = "Temporal";
 
 pub async fn add_search_attributes(
     node: Arc<Node>,
@@ -26,9 +29,9 @@ pub async fn add_search_attributes(
     if request.search_attributes.is_empty() {
         return Err(CallError::from(Rejection::invalid("SearchAttributes are not set on request.")).into());
     }
-    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let namespace = namespace(&node, &request.namespace).await?;
     for (name, kind) in &request.search_attributes {
-        if everywhere(name).is_some() {
+        if everywhere(name).is_some() || name.starts_with(RESERVED_PREFIX) {
             let message = format!("Search attribute {name} is reserved by system.");
             return Err(CallError::from(Rejection::invalid(message)).into());
         }
@@ -51,7 +54,7 @@ pub async fn remove_search_attributes(
     if request.search_attributes.is_empty() {
         return Err(CallError::from(Rejection::invalid("SearchAttributes are not set on request.")).into());
     }
-    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let namespace = namespace(&node, &request.namespace).await?;
     if let Some(name) = request.search_attributes.iter().find(|name| everywhere(name).is_some()) {
         let message = format!("Unable to remove non-custom search attributes: {name}.");
         return Err(CallError::from(Rejection::invalid(message)).into());
@@ -67,7 +70,7 @@ pub async fn list_search_attributes(
     _context: Context,
 ) -> Result<ListSearchAttributesResponse, Status> {
     node.meta.refresh(&node).await?;
-    let namespace = node.meta.namespace(&node, &request.namespace).await?;
+    let namespace = namespace(&node, &request.namespace).await?;
     let system = SYSTEM.iter().chain(&PREDEFINED);
     let system_attributes: BTreeMap<String, i32> =
         system.map(|(name, kind)| ((*name).to_owned(), *kind as i32)).collect();
@@ -76,6 +79,13 @@ pub async fn list_search_attributes(
         system_attributes,
         storage_schema: BTreeMap::new(),
     })
+}
+
+async fn namespace(node: &Arc<Node>, name: &str) -> Result<Namespace, CallError> {
+    if name.is_empty() {
+        return Err(Rejection::invalid("Namespace is not set on request.").into());
+    }
+    node.meta.namespace(node, name).await
 }
 
 pub async fn list_clusters(

@@ -12,6 +12,8 @@ use stanchion_engine::schedule::describe;
 use stanchion_engine::schedule::zone::Zone;
 use stanchion_engine::schedule::{self, FIRST_CONFLICT_TOKEN, ID_PREFIX, due};
 use stanchion_engine::time::SECOND;
+use stanchion_engine::validate::absent;
+use stanchion_engine::validate::search_attributes::check_sizes;
 use stanchion_engine::{GroupId, Rejection, ShardTime, StateReader};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{CreateSchedule, DeleteSchedule, PatchSchedule, UpdateSchedule};
@@ -58,7 +60,8 @@ async fn check_action(
     if let Some(queue) = &mut action.task_queue {
         queue.set_kind(TaskQueueKind::Normal);
     }
-    search_attributes::check(node, namespace, action.search_attributes.as_mut()).await
+    search_attributes::check(node, namespace, action.search_attributes.as_mut()).await?;
+    check_sizes(action.search_attributes.as_ref()).map_err(invalid)
 }
 
 fn action_of(schedule: &mut Schedule) -> Option<&mut NewWorkflowExecutionInfo> {
@@ -113,7 +116,7 @@ impl GroupCall for CreateScheduleRequest {
         if let Some(action) = action_of(schedule) {
             check_action(node, &namespace, action).await?;
         }
-        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        search_attributes::check_start(node, &namespace, &mut self.search_attributes, &mut self.memo).await?;
         validate::memo(self.memo.as_ref(), &node.limits)?;
         validate::blob_bytes(self.encoded_len(), &node.limits)?;
         Ok(())
@@ -150,7 +153,10 @@ impl GroupCall for DescribeScheduleRequest {
         let namespace = at.namespace(&self.namespace).await?;
         at.term.await_schedule_starts(&namespace.id, &self.schedule_id).await?;
         let (row, now) = read(&at, &namespace, &self.schedule_id).await?;
-        apart(move || describe::describe(&row, &namespace.id, &self.schedule_id, now)).await
+        let namespace_id = namespace.id.clone();
+        let mut described = apart(move || describe::describe(&row, &namespace_id, &self.schedule_id, now)).await?;
+        search_attributes::retain_known(&at.node, &namespace, described.search_attributes.as_mut());
+        Ok(described)
     }
 }
 
@@ -168,6 +174,11 @@ impl GroupCall for UpdateScheduleRequest {
         store_spec(schedule)?;
         let has_action = action_of(schedule).is_some();
         search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        check_sizes(self.search_attributes.as_ref()).map_err(invalid)?;
+        if let Some(attributes) = &mut self.search_attributes {
+            // All that is given takes the place of all that there was: an empty set has its meaning.
+            attributes.indexed_fields.retain(|_, value| !absent::is_absent(value));
+        }
         if !has_action {
             return Err(invalid("Only StartWorkflow action is supported for schedules"));
         }

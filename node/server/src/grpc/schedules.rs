@@ -12,6 +12,7 @@ use stanchion_proto::temporal::schedule::v1::ScheduleListEntry;
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
 
+use super::search_attributes;
 use super::visibility::{keyword, signed};
 use crate::context::Context;
 use crate::meta::Namespace;
@@ -33,10 +34,14 @@ pub async fn list_schedules(
     let page =
         visibility::list(&node, &namespace, Entity::Schedule, &request.query, size, token, context.deadline()).await?;
     let now = wall();
+    let namespace_id = namespace.id.clone();
     let entries = tokio::task::spawn_blocking(move || {
-        page.rows.into_iter().map(|row| entry(row, &namespace.id, now)).collect::<Result<Vec<_>, _>>()
+        page.rows.into_iter().map(|row| entry(row, &namespace_id, now)).collect::<Result<Vec<_>, _>>()
     });
-    let schedules = entries.await.map_err(|error| CallError::Fatal(error.to_string()))??;
+    let mut schedules = entries.await.map_err(|error| CallError::Fatal(error.to_string()))??;
+    for each in &mut schedules {
+        search_attributes::retain_known(&node, &namespace, each.search_attributes.as_mut());
+    }
     Ok(ListSchedulesResponse { schedules, next_page_token: page.next_page_token })
 }
 

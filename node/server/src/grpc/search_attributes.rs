@@ -2,14 +2,15 @@
 //!
 //! The rules are the engine's ([`stanchion_engine::validate::search_attributes`]); what the namespace has is the meta group's.
 //!
-//! Called by the handlers that start runs and complete workflow tasks, and by the operator service.
+//! Called by the handlers that start runs, complete workflow tasks and describe, and by the operator service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stanchion_engine::Rejection;
-use stanchion_engine::validate::search_attributes::{check as check_against, everywhere};
-use stanchion_proto::temporal::common::v1::SearchAttributes;
+use stanchion_engine::validate::absent;
+use stanchion_engine::validate::search_attributes::{check as check_against, check_sizes, everywhere};
+use stanchion_proto::temporal::common::v1::{Memo, SearchAttributes};
 
 use crate::meta::Namespace;
 use crate::node::Node;
@@ -24,6 +25,28 @@ pub async fn check(
     let Some(attributes) = attributes.filter(|attributes| !attributes.indexed_fields.is_empty()) else { return Ok(()) };
     let known = known(node, namespace, attributes).await?;
     check_against(&namespace.name, &known, Some(attributes)).map_err(|why| Rejection::invalid(why).into())
+}
+
+/// What a start may set: checked, of a size that may be stored, and without the fields that say there is nothing, of the memo too.
+pub async fn check_start(
+    node: &Arc<Node>,
+    namespace: &Namespace,
+    attributes: &mut Option<SearchAttributes>,
+    memo: &mut Option<Memo>,
+) -> Result<(), CallError> {
+    check(node, namespace, attributes.as_mut()).await?;
+    check_sizes(attributes.as_ref()).map_err(Rejection::invalid)?;
+    absent::drop_from_attributes(attributes);
+    absent::drop_from_memo(memo);
+    Ok(())
+}
+
+/// Whether a value is shown: one whose attribute was removed stays with its run, and with nobody else.
+pub fn retain_known(node: &Node, namespace: &Namespace, attributes: Option<&mut SearchAttributes>) {
+    if let Some(attributes) = attributes {
+        let known = custom(node, namespace);
+        attributes.indexed_fields.retain(|name, _| known.contains_key(name) || everywhere(name).is_some());
+    }
 }
 
 /// The namespace's own attributes, up to date if one of those given is not among them.

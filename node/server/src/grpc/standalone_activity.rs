@@ -53,7 +53,7 @@ impl GroupCall for StartActivityExecutionRequest {
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace(node, &self.namespace).await?;
         validate::start_activity(self, &node.limits)?;
-        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        search_attributes::check_start(node, &namespace, &mut self.search_attributes, &mut None).await?;
         if self.request_id.is_empty() {
             self.request_id = new_request_id();
         }
@@ -134,7 +134,11 @@ impl GroupCall for DescribeActivityExecutionRequest {
             }
             (view, now) = look(&at, &namespace, &self.activity_id, &self.run_id).await?;
         }
-        Ok(described(&self, view, now))
+        let mut described = described(&self, view, now);
+        if let Some(info) = &mut described.info {
+            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut());
+        }
+        Ok(described)
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn list_open_workflow_executions(
     use list_open_workflow_executions_request::Filters;
     let namespace = node.meta.namespace(&node, &request.namespace).await?;
     let mut parts = vec![is(System::ExecutionStatus, Test::Equal(running()))];
-    parts.extend(started_within(request.start_time_filter.as_ref())?);
+    parts.extend(within(request.start_time_filter.as_ref(), System::StartTime)?);
     match &request.filters {
         Some(Filters::ExecutionFilter(filter)) => parts.extend(of_execution(filter)),
         Some(Filters::TypeFilter(filter)) => parts.push(of_type(filter)),
@@ -85,7 +85,7 @@ pub async fn list_closed_workflow_executions(
     use list_closed_workflow_executions_request::Filters;
     let namespace = node.meta.namespace(&node, &request.namespace).await?;
     let mut parts = vec![Filter::Not(Box::new(is(System::ExecutionStatus, Test::Equal(running()))))];
-    parts.extend(started_within(request.start_time_filter.as_ref())?);
+    parts.extend(within(request.start_time_filter.as_ref(), System::CloseTime)?);
     match &request.filters {
         Some(Filters::ExecutionFilter(filter)) => parts.extend(of_execution(filter)),
         Some(Filters::TypeFilter(filter)) => parts.push(of_type(filter)),
@@ -163,15 +163,16 @@ fn running() -> Value {
     Value::Number(WorkflowExecutionStatus::Running as i64)
 }
 
-fn started_within(filter: Option<&StartTimeFilter>) -> Result<Vec<Filter>, Status> {
+/// Of open runs the time of the start is meant, of closed ones that of the close, whatever the filter is called.
+fn within(filter: Option<&StartTimeFilter>, time: System) -> Result<Vec<Filter>, Status> {
     let Some(filter) = filter else { return Ok(Vec::new()) };
     let micros = |time: &Timestamp| time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1000));
     let (earliest, latest) = (filter.earliest_time.as_ref().map(micros), filter.latest_time.as_ref().map(micros));
     if matches!((earliest, latest), (Some(earliest), Some(latest)) if earliest > latest) {
         return Err(refused("EarliestTime in StartTimeFilter should not be larger than LatestTime."));
     }
-    let earliest = earliest.map(|at| is(System::StartTime, Test::GreaterOrEqual(Value::Number(at))));
-    let latest = latest.map(|at| is(System::StartTime, Test::LessOrEqual(Value::Number(at))));
+    let earliest = earliest.map(|at| is(time, Test::GreaterOrEqual(Value::Number(at))));
+    let latest = latest.map(|at| is(time, Test::LessOrEqual(Value::Number(at))));
     Ok(earliest.into_iter().chain(latest).collect())
 }
 

@@ -58,7 +58,7 @@ impl GroupCall for StartWorkflowExecutionRequest {
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace_for_start(node, &self.namespace).await?;
         validate::start(self, &node.limits)?;
-        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        search_attributes::check_start(node, &namespace, &mut self.search_attributes, &mut self.memo).await?;
         if self.request_id.is_empty() {
             self.request_id = new_request_id();
         }
@@ -145,7 +145,7 @@ impl GroupCall for SignalWithStartWorkflowExecutionRequest {
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace_for_start(node, &self.namespace).await?;
         validate::signal_with_start(self, &node.limits)?;
-        search_attributes::check(node, &namespace, self.search_attributes.as_mut()).await?;
+        search_attributes::check_start(node, &namespace, &mut self.search_attributes, &mut self.memo).await?;
         if self.request_id.is_empty() {
             self.request_id = new_request_id();
         }
@@ -248,7 +248,11 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
         let (workflow_id, run_id) = (&named.workflow_id, &named.run_id);
         let described =
             at.term.read(|reader| read::describe(reader, &namespace.id, workflow_id, run_id, reader.clock()));
-        Ok(described.await??)
+        let mut described: Self::Answer = described.await??;
+        if let Some(info) = &mut described.workflow_execution_info {
+            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut());
+        }
+        Ok(described)
     }
 }
 

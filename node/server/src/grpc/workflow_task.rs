@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stanchion_engine::GroupId;
 use stanchion_engine::reply::Reply;
+use stanchion_engine::validate::absent;
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{FailWorkflowTask, WorkflowTaskToken};
 use stanchion_proto::temporal::command::v1::{Command as ApiCommand, command::Attributes};
@@ -71,6 +72,7 @@ impl GroupCall for RespondWorkflowTaskCompletedRequest {
                 return Err(fail_for_attributes(&at, &namespace, token, self.identity, error).await);
             }
         }
+        self.commands.iter_mut().for_each(drop_absent);
         at.term.respond_workflow_task_completed(namespace.name, token, self).await
     }
 }
@@ -104,6 +106,21 @@ fn attributes_of(command: &mut ApiCommand) -> Option<(&mut SearchAttributes, Opt
         }
         _ => None,
     }
+}
+
+/// What a child or a successor begins with holds no field that says there is nothing.
+fn drop_absent(command: &mut ApiCommand) {
+    let (attributes, memo) = match &mut command.attributes {
+        Some(Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(next)) => {
+            (&mut next.search_attributes, &mut next.memo)
+        }
+        Some(Attributes::StartChildWorkflowExecutionCommandAttributes(child)) => {
+            (&mut child.search_attributes, &mut child.memo)
+        }
+        _ => return,
+    };
+    absent::drop_from_attributes(attributes);
+    absent::drop_from_memo(memo);
 }
 
 /// A bad value of a child's search attribute, in the real server's words; a name that is not known needs none of its own.
