@@ -2,7 +2,7 @@
 //!
 //! It says how many runs a second a server completes, how long one takes from start to result as its client sees it, with nothing else
 //! going on and under load, and what CPU and memory the servers' processes use for it. Servers are its own children, or given by
-//! address and process id.
+//! address and process id. One workload, `lists`, needs none: it measures the engine's reads on a store of its own.
 //!
 //! Never: counts a run whose result did not arrive; ends a process that it did not start.
 
@@ -10,6 +10,7 @@
 
 mod big_run;
 mod disk;
+mod lists;
 mod load;
 mod process;
 mod report;
@@ -41,6 +42,8 @@ enum Workload {
     LongHistory,
     /// One run with `--n` pending activities: what each costs.
     ManyPending,
+    /// Pages and counts over `--n` closed runs: what each kind of filter costs in the store itself, without a server.
+    Lists,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -59,7 +62,8 @@ enum On {
 struct Args {
     #[arg(long, value_enum, default_value = "one-activity")]
     workload: Workload,
-    /// Activities of a run of the workload `steps` [default: 10]; events of `long-history` [50000]; activities of `many-pending` [2000].
+    /// Activities of a run of the workload `steps` [default: 10]; events of `long-history` [50000]; activities of `many-pending` [2000];
+    /// closed runs of `lists` [1000000].
     #[arg(long)]
     n: Option<u32>,
     #[arg(long, value_enum, default_value = "dev")]
@@ -125,6 +129,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if args.workload == Workload::Lists {
+        println!("{}", measure_lists(&args)?);
+        return Ok(());
+    }
     let servers = start_servers(&args).await?;
     if matches!(args.workload, Workload::LongHistory | Workload::ManyPending) {
         let outcome = measure_big_run(&args, &servers).await;
@@ -142,11 +150,15 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+fn data_root(args: &Args) -> Result<PathBuf> {
+    match &args.data_root {
+        Some(root) => Ok(root.clone()),
+        None => servers::beside_this_binary("bench-data"),
+    }
+}
+
 async fn start_servers(args: &Args) -> Result<Servers> {
-    let data_root = match &args.data_root {
-        Some(root) => root.clone(),
-        None => servers::beside_this_binary("bench-data")?,
-    };
+    let data_root = data_root(args)?;
     match args.on {
         On::External if args.address.is_empty() => bail!("--on external needs --address HOST:PORT[,HOST:PORT…]"),
         On::External => Ok(Servers::external(args.address.clone(), args.pid.clone())),
@@ -179,6 +191,14 @@ async fn measure_big_run(args: &Args, servers: &Servers) -> Result<String> {
         Workload::LongHistory => run.long_history(i64::from(args.n.unwrap_or(50_000))).await,
         _ => run.many_pending(usize::try_from(args.n.unwrap_or(2000))?).await,
     }
+}
+
+fn measure_lists(args: &Args) -> Result<String> {
+    let folder = data_root(args)?.join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let measured = lists::measure(&folder, u64::from(args.n.unwrap_or(1_000_000)));
+    std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    measured
 }
 
 async fn measure(args: &Args, servers: &Servers) -> Result<Report> {

@@ -1,5 +1,7 @@
 //! Kill -9 at random points, under load, again and again on one folder: a child process writes and says what was acknowledged; after
 //! its end everything acknowledged is there, no log has a hole, and the state is what replaying the log gives.
+//!
+//! The child is this test once more, in a process of its own, with the folder in its environment.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +16,8 @@ use stanchion_store::{LogEntry, Store};
 use crate::support::{append, entry, open, payload, purge, small};
 
 const GROUPS: u32 = 4;
+const TEST: &str = "crash::nothing_acknowledged_is_lost_whenever_the_process_is_killed";
+/// Set for the child only: the folder that it writes to.
 const DIR: &str = "STANCHION_STORE_CRASH_DIR";
 const ROUNDS: u64 = 12;
 
@@ -33,12 +37,9 @@ fn entries_of(group: u32, from: u64) -> Vec<LogEntry> {
     (from..from + 1 + from % 4).map(|index| entry(group, index, 0, (index % 9 * 300) as usize)).collect()
 }
 
-/// The child: until it is killed.
-#[test]
-#[ignore = "the child of `nothing_acknowledged_is_lost_whenever_the_process_is_killed`"]
-fn crash_child() {
-    let Ok(dir) = std::env::var(DIR) else { return };
-    let store = open(Path::new(&dir));
+/// What the child does, until it is killed.
+fn write_and_purge(dir: &Path) {
+    let store = open(dir);
     std::thread::scope(|scope| {
         for group in 1..=GROUPS {
             let store = store.clone();
@@ -87,11 +88,14 @@ fn write_for_ever(store: &Store, group: u32) {
 
 #[test]
 fn nothing_acknowledged_is_lost_whenever_the_process_is_killed() {
+    if let Some(dir) = std::env::var_os(DIR) {
+        return write_and_purge(Path::new(&dir));
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: BTreeMap<u32, u64> = BTreeMap::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "crash::crash_child", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(DIR, dir.path())
             .stdout(Stdio::piped())
             .spawn()

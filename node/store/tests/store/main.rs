@@ -11,4 +11,3 @@ mod power_loss;
 mod snapshots;
 mod state;
 mod support;
-mod visibility_speed;
