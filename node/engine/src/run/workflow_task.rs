@@ -11,28 +11,28 @@
 //!
 //! Never: two outstanding tasks; a change by a token or an offer whose stamp is not the task's.
 
-use stanchion_proto::command::{FailWorkflowTask, Poller, StartWorkflowTask, TimeoutWorkflowTask, WorkflowTaskToken};
+mod ended;
+mod shown;
+
+use stanchion_proto::command::{Poller, ResetStickyTaskQueue, StartWorkflowTask, WorkflowTaskToken};
 use stanchion_proto::row::{WorkflowTaskScheduledRow, WorkflowTaskStartedRow, run_row::WorkflowTask};
 use stanchion_proto::temporal::common::v1::WorkflowType;
-use stanchion_proto::temporal::enums::v1::{
-    SuggestContinueAsNewReason, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause,
-};
-use stanchion_proto::temporal::failure::v1::Failure;
-use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::history::v1::{
-    HistoryEvent, WorkflowTaskFailedEventAttributes, WorkflowTaskScheduledEventAttributes,
-    WorkflowTaskStartedEventAttributes, WorkflowTaskTimedOutEventAttributes,
-};
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+use stanchion_proto::temporal::enums::v1::SuggestContinueAsNewReason;
+
+pub(super) use ended::{End, TaskFailure, end_attempt, fail_overtaken, force_close};
+pub use ended::{fail, timeout};
+pub use shown::transient_events_of;
+pub(super) use shown::{scheduled_attributes, started_attributes, store_transient};
 
 use super::speculative::is_stored;
-use super::{Run, events, updates};
+use super::{Run, updates};
 use crate::effects::{Offer, TaskKind, TaskRef, TaskStart};
 use crate::reply::{Rejection, Reply, WorkflowTaskStart};
-use crate::time::{SECOND, duration};
+use crate::time::SECOND;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{EventId, RunKey, ShardTime};
 use crate::{lookup, pending};
+use shown::transient_events;
 
 /// Attempts up to this one get the run's own time-out; later ones get longer, so that a broken worker is not asked all the time.
 const PLAIN_ATTEMPTS: i32 = 3;
@@ -320,39 +320,6 @@ fn describe_start(run: &Run, started: &WorkflowTaskStartedRow, polled_queue: &st
     }
 }
 
-/// The events of an attempt that is not stored, as readers of the history see them behind the stored ones. None if the attempt is
-/// stored, other events have taken the ids, or the run has closed.
-pub fn transient_events_of(row: &stanchion_proto::row::RunRow, task: &WorkflowTask) -> Vec<HistoryEvent> {
-    transient_events(row, task, "")
-}
-
-/// As [`transient_events_of`]; only the worker that has the task is shown its own identity.
-fn transient_events(row: &stanchion_proto::row::RunRow, task: &WorkflowTask, identity: &str) -> Vec<HistoryEvent> {
-    let (scheduled, started) = match task {
-        WorkflowTask::Scheduled(scheduled) => (scheduled, None),
-        WorkflowTask::Started(started) => match &started.scheduled {
-            Some(scheduled) => (scheduled, Some(started)),
-            None => return Vec::new(),
-        },
-    };
-    if is_stored(scheduled) || scheduled.scheduled_event_id != row.next_event_id || row.closed_at != 0 {
-        return Vec::new();
-    }
-    let mut shown = vec![events::transient(
-        ShardTime(scheduled.scheduled_at),
-        EventId(scheduled.scheduled_event_id),
-        scheduled_attributes_of(&row.task_queue, row.task_timeout, scheduled),
-    )];
-    if let Some(started) = started {
-        shown.push(events::transient(
-            ShardTime(started.started_at),
-            EventId(started.started_event_id),
-            started_attributes(started, identity),
-        ));
-    }
-    shown
-}
-
 /// The started task that the token names, or none. The task is taken out of the run.
 pub(super) fn take_started(run: &mut Run, token: &WorkflowTaskToken) -> Option<WorkflowTaskStartedRow> {
     if !run.is_open() || !is_started(run, token) {
@@ -381,59 +348,6 @@ pub(super) fn run_closed(tx: &mut Transaction<'_>, run: &Run) {
     if let Some(task) = scheduled(run) {
         pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), true);
     }
-}
-
-/// A task whose events were not stored when they happened has completed, or ends otherwise: now they are stored.
-pub(super) fn store_transient(run: &mut Run, started: &mut WorkflowTaskStartedRow, identity: &str) {
-    let Some(mut task) = started.scheduled.take() else { return };
-    if !is_stored(&task) {
-        let attributes = scheduled_attributes(run, &task);
-        let EventId(id) = run.record(ShardTime(task.scheduled_at), attributes);
-        task.scheduled_event_id = id;
-        task.speculative = false;
-        started.scheduled = Some(task);
-        let EventId(id) = run.record(ShardTime(started.started_at), started_attributes(started, identity));
-        started.started_event_id = id;
-    } else {
-        started.scheduled = Some(task);
-    }
-}
-
-pub(super) fn scheduled_attributes(run: &Run, task: &WorkflowTaskScheduledRow) -> Attributes {
-    scheduled_attributes_of(&run.row.task_queue, run.row.task_timeout, task)
-}
-
-fn scheduled_attributes_of(normal_queue: &str, timeout: i64, task: &WorkflowTaskScheduledRow) -> Attributes {
-    let task_queue = if task.sticky_task_queue.is_empty() {
-        TaskQueue { name: normal_queue.to_owned(), kind: TaskQueueKind::Normal as i32, ..Default::default() }
-    } else {
-        TaskQueue {
-            name: task.sticky_task_queue.clone(),
-            kind: TaskQueueKind::Sticky as i32,
-            normal_name: normal_queue.to_owned(),
-        }
-    };
-    Attributes::WorkflowTaskScheduledEventAttributes(WorkflowTaskScheduledEventAttributes {
-        task_queue: Some(task_queue),
-        start_to_close_timeout: Some(duration(if task.attempt > PLAIN_ATTEMPTS {
-            task.start_to_close_timeout
-        } else {
-            timeout
-        })),
-        attempt: task.attempt,
-    })
-}
-
-pub(super) fn started_attributes(started: &WorkflowTaskStartedRow, identity: &str) -> Attributes {
-    Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
-        scheduled_event_id: started.scheduled.as_ref().map_or(0, |task| task.scheduled_event_id),
-        identity: identity.to_owned(),
-        request_id: started.request_id.clone(),
-        suggest_continue_as_new: started.suggest_continue_as_new,
-        suggest_continue_as_new_reasons: started.suggest_reasons.clone(),
-        history_size_bytes: i64::try_from(started.history_size_bytes).unwrap_or(i64::MAX),
-        ..Default::default()
-    })
 }
 
 fn start_to_close_timeout(timeout: i64, attempt: i32) -> i64 {
@@ -482,200 +396,8 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflowTask) -> Outcome<R
     Ok(Reply::WorkflowTaskStarted(Box::new(start)))
 }
 
-/// The worker gives the task up.
-pub fn fail(tx: &mut Transaction<'_>, command: &FailWorkflowTask) -> Outcome<Reply> {
-    let (Some(token), Some(request)) = (&command.token, &command.request) else {
-        return Err(Rejection::invalid("Task token not set on request.").into());
-    };
-    let mut run = lookup::open_run(tx, &token.workflow_id, &token.run_id)?;
-    let Some(started) = take_started(&mut run, token) else {
-        tx.release(run);
-        return Err(not_found().into());
-    };
-    let why = TaskFailure {
-        cause: request.cause,
-        failure: request.failure.clone(),
-        identity: request.identity.clone(),
-        binary_checksum: binary_checksum(request),
-        // The real server leaves the stamp of an unversioned worker out of this event.
-        worker_version: None,
-    };
-    end_attempt(tx, &mut run, started, End::Failed(why));
-    schedule(tx, &mut run);
-    tx.finish(run)?;
-    Ok(Reply::Done)
-}
-
-#[allow(deprecated)]
-fn binary_checksum(
-    request: &stanchion_proto::temporal::workflowservice::v1::RespondWorkflowTaskFailedRequest,
-) -> String {
-    request.binary_checksum.clone()
-}
-
-/// The leader saw the task's time pass.
-pub fn timeout(tx: &mut Transaction<'_>, command: &TimeoutWorkflowTask) -> Outcome<Reply> {
-    let Some(name) = &command.run else { return Ok(Reply::Stale) };
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: name.workflow_id.clone(),
-        run_id: name.run_id.clone(),
-    };
-    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
-    if !is_due(tx, &run, command) {
-        tx.release(run);
-        return Ok(Reply::Stale);
-    }
-    match run.row.workflow_task.take() {
-        Some(WorkflowTask::Started(started)) => end_attempt(tx, &mut run, started, End::TimedOut),
-        Some(WorkflowTask::Scheduled(task)) => give_up_waiting(tx, &mut run, &task),
-        None => {}
-    }
-    schedule(tx, &mut run);
-    tx.finish(run)?;
-    Ok(Reply::Done)
-}
-
-/// The task is the one meant, in the state meant, and its time has passed by the shard's clock: a leader's clock may run ahead.
-fn is_due(tx: &Transaction<'_>, run: &Run, command: &TimeoutWorkflowTask) -> bool {
-    if !run.is_open() {
-        return false;
-    }
-    match (&run.row.workflow_task, command.start_to_close) {
-        (Some(WorkflowTask::Started(started)), true) => started.scheduled.as_ref().is_some_and(|task| {
-            task.stamp == command.stamp && ShardTime(started.started_at).plus(task.start_to_close_timeout) <= tx.now
-        }),
-        (Some(WorkflowTask::Scheduled(task)), false) => {
-            task.stamp == command.stamp
-                && start_within(run, task).is_some_and(|limit| ShardTime(task.scheduled_at).plus(limit) <= tx.now)
-        }
-        _ => false,
-    }
-}
-
-/// Nobody took the task off its queue in time.
-fn give_up_waiting(tx: &mut Transaction<'_>, run: &mut Run, task: &WorkflowTaskScheduledRow) {
-    pending::remove(tx, run.slot, TaskKind::Workflow, &task_ref(&run.key, task), true);
-    if !is_stored(task) {
-        run.record(ShardTime(task.scheduled_at), scheduled_attributes(run, task));
-    }
-    run.record(
-        tx.now,
-        Attributes::WorkflowTaskTimedOutEventAttributes(WorkflowTaskTimedOutEventAttributes {
-            scheduled_event_id: task.scheduled_event_id,
-            started_event_id: 0,
-            timeout_type: TimeoutType::ScheduleToStart as i32,
-        }),
-    );
-    run.row.sticky = None;
-    run.row.workflow_task_attempt = 1;
-}
-
-/// Why a started task failed, as its event says.
-pub(super) struct TaskFailure {
-    /// [`WorkflowTaskFailedCause`], kept as it came.
-    pub cause: i32,
-    pub failure: Option<Failure>,
-    pub identity: String,
-    pub binary_checksum: String,
-    pub worker_version: Option<stanchion_proto::temporal::common::v1::WorkerVersionStamp>,
-}
-
-pub(super) enum End {
-    Failed(TaskFailure),
-    TimedOut,
-}
-
-/// A started task ends without a completion. The next one is the caller's to schedule.
-pub(super) fn end_attempt(tx: &mut Transaction<'_>, run: &mut Run, mut started: WorkflowTaskStartedRow, end: End) {
-    let offered_as = started.scheduled.clone().unwrap_or_default();
-    remove_row(tx, run, &offered_as);
-    if offered_as.speculative {
-        let identity = match &end {
-            End::Failed(why) => why.identity.clone(),
-            End::TimedOut => String::new(),
-        };
-        store_transient(run, &mut started, &identity);
-    }
-    let task = started.scheduled.clone().unwrap_or_default();
-    run.row.close_attempted =
-        matches!(&end, End::Failed(why) if why.cause == WorkflowTaskFailedCause::UnhandledCommand as i32);
-    run.row.workflow_task_failed_cause = match &end {
-        End::Failed(why) => why.cause,
-        End::TimedOut => 0,
-    };
-    if task.attempt == 1 {
-        let attributes = match end {
-            End::Failed(why) => failed_attributes(&task, started.started_event_id, why),
-            End::TimedOut => Attributes::WorkflowTaskTimedOutEventAttributes(WorkflowTaskTimedOutEventAttributes {
-                scheduled_event_id: task.scheduled_event_id,
-                started_event_id: started.started_event_id,
-                timeout_type: TimeoutType::StartToClose as i32,
-            }),
-        };
-        run.record(tx.now, attributes);
-    }
-    // Off a sticky queue the failure may lie in that worker's cache: the normal queue gets a first attempt.
-    run.row.workflow_task_attempt = if run.row.sticky.take().is_some() { 1 } else { task.attempt + 1 };
-}
-
-#[allow(deprecated)]
-fn failed_attributes(task: &WorkflowTaskScheduledRow, started_event_id: i64, why: TaskFailure) -> Attributes {
-    Attributes::WorkflowTaskFailedEventAttributes(WorkflowTaskFailedEventAttributes {
-        scheduled_event_id: task.scheduled_event_id,
-        started_event_id,
-        cause: why.cause,
-        failure: why.failure,
-        identity: why.identity,
-        binary_checksum: why.binary_checksum,
-        worker_version: why.worker_version,
-        ..Default::default()
-    })
-}
-
-/// Too much has come in while the worker had the task: it is failed, and the next one tells of it all.
-pub(super) fn fail_overtaken(tx: &mut Transaction<'_>, run: &mut Run) {
-    match run.row.workflow_task.take() {
-        Some(WorkflowTask::Started(started)) => {
-            end_attempt(tx, run, started, End::Failed(forced()));
-            run.flush_buffered();
-            schedule(tx, run);
-        }
-        other => run.row.workflow_task = other,
-    }
-}
-
-fn forced() -> TaskFailure {
-    TaskFailure {
-        cause: WorkflowTaskFailedCause::ForceCloseCommand as i32,
-        failure: None,
-        identity: ENGINE_IDENTITY.to_owned(),
-        binary_checksum: String::new(),
-        worker_version: None,
-    }
-}
-
-/// The run is closed from outside: a task that is with a worker ends first, and what waited for it gets its ids.
-pub(super) fn force_close(tx: &mut Transaction<'_>, run: &mut Run) {
-    match run.row.workflow_task.take() {
-        Some(WorkflowTask::Started(started)) => {
-            end_attempt(tx, run, started, End::Failed(forced()));
-        }
-        Some(WorkflowTask::Scheduled(mut task)) => {
-            // One that nobody has taken up leaves no events.
-            task.speculative = false;
-            run.row.workflow_task = Some(WorkflowTask::Scheduled(task));
-        }
-        None => {}
-    }
-    run.flush_buffered();
-}
-
 /// Back to the normal queue, from the next task on.
-pub fn reset_sticky(
-    tx: &mut Transaction<'_>,
-    command: &stanchion_proto::command::ResetStickyTaskQueue,
-) -> Outcome<Reply> {
+pub fn reset_sticky(tx: &mut Transaction<'_>, command: &ResetStickyTaskQueue) -> Outcome<Reply> {
     let name = command.run.clone().unwrap_or_default();
     let mut run = lookup::open_run(tx, &name.workflow_id, &name.run_id)?;
     if run.row.sticky.take().is_some() {

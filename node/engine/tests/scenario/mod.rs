@@ -8,35 +8,24 @@
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 
-use stanchion_engine::effects::{Effects, OutboxKey, TaskKind, TaskStart};
+use stanchion_engine::effects::{Effects, Offer, OutboxKey, TaskStart, TimerKey, WorkflowTaskDeadline};
 use stanchion_engine::memory::MemoryState;
 use stanchion_engine::reply::{Reply, WorkflowTaskStart};
 use stanchion_engine::time::{SECOND, duration};
 use stanchion_engine::{Features, GroupId, Position, RunKey, StateReader, Table, apply, keys};
 use stanchion_proto::command::command::Kind;
-use stanchion_proto::command::{
-    self, Bounds, Command, CompleteWorkflowTask, DeliverOutbox, FailWorkflowTask, FireTimers, OutboxDelivery, Poller,
-    RequestCancelWorkflow, Reservation, RunRef, SignalWithStartWorkflow, SignalWorkflow, StartWorkflow,
-    StartWorkflowTask, TerminateWorkflow, TimeoutWorkflowTask, WorkflowTaskToken,
-};
+use stanchion_proto::command::{Bounds, Command, OutboxDelivery, Poller, Reservation};
 use stanchion_proto::row::BufferedRow;
-use stanchion_proto::temporal::command::v1 as cmd;
-use stanchion_proto::temporal::command::v1::command::Attributes as A;
-use stanchion_proto::temporal::common::v1::{Payload, Payloads, RetryPolicy, WorkflowExecution, WorkflowType};
-use stanchion_proto::temporal::enums::v1::CommandType;
+use stanchion_proto::temporal::common::v1::{Payload, Payloads, RetryPolicy, WorkflowExecution};
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{ApplicationFailureInfo, Failure};
 use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
 use stanchion_proto::temporal::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
-use stanchion_proto::temporal::workflowservice::v1::{
-    RequestCancelWorkflowExecutionRequest, RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest,
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest,
-};
 
 pub use activity::*;
 #[allow(unused_imports)]
 pub use alone::*;
+pub use commands::*;
 #[allow(unused_imports)]
 pub use schedule::*;
 #[allow(unused_imports)]
@@ -44,10 +33,14 @@ pub use update::*;
 
 mod activity;
 mod alone;
+mod between;
+mod caller;
 mod check;
+mod commands;
 mod schedule;
 mod show;
 mod update;
+mod worker;
 
 pub const NAMESPACE: &str = "ns";
 pub const WORKFLOW: &str = "wf";
@@ -78,9 +71,9 @@ pub struct World {
     /// Those that it holds by workflow id, where a scenario has several.
     pub tasks: BTreeMap<String, WorkflowTaskStart>,
     /// Tasks on offer, in order.
-    pub offers: Vec<stanchion_engine::effects::Offer>,
-    timers: Vec<stanchion_engine::effects::TimerKey>,
-    deadlines: Vec<stanchion_engine::effects::WorkflowTaskDeadline>,
+    pub offers: Vec<Offer>,
+    timers: Vec<TimerKey>,
+    deadlines: Vec<WorkflowTaskDeadline>,
     runs: Vec<RunKey>,
     /// Runs of standalone activities.
     alone: BTreeSet<RunKey>,
@@ -181,285 +174,6 @@ impl World {
         self.runs[n - 1].run_id.clone()
     }
 
-    // --- callers ---
-
-    pub fn start(&mut self) -> String {
-        self.start_with(|_| {})
-    }
-
-    pub fn start_with(&mut self, change: impl FnOnce(&mut StartWorkflowExecutionRequest)) -> String {
-        let mut request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: WORKFLOW.into(),
-            workflow_type: Some(WorkflowType { name: "Demo".into() }),
-            task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-            identity: "starter".into(),
-            request_id: format!("start-{}", self.commands),
-            ..Default::default()
-        };
-        change(&mut request);
-        let eager = request.request_eager_execution.then(|| poller("starter"));
-        let reservation = self.reservations.pop();
-        let reply =
-            self.apply(Kind::StartWorkflow(StartWorkflow { request: Some(request), eager_poller: eager, reservation }));
-        if let Reply::Started { eager: Some(start), .. } = &reply {
-            self.task = Some((**start).clone());
-        }
-        self.answer(&reply)
-    }
-
-    pub fn signal(&mut self, name: &str) -> String {
-        self.signal_with(name, |_| {})
-    }
-
-    pub fn signal_with(&mut self, name: &str, change: impl FnOnce(&mut SignalWorkflowExecutionRequest)) -> String {
-        let mut request = SignalWorkflowExecutionRequest {
-            workflow_execution: Some(execution("")),
-            signal_name: name.into(),
-            identity: "caller".into(),
-            ..Default::default()
-        };
-        change(&mut request);
-        let reservation = self.reservations.pop();
-        let reply = self.apply(Kind::SignalWorkflow(SignalWorkflow { request: Some(request), reservation }));
-        self.answer(&reply)
-    }
-
-    pub fn signal_with_start(
-        &mut self,
-        name: &str,
-        change: impl FnOnce(&mut SignalWithStartWorkflowExecutionRequest),
-    ) -> String {
-        let mut request = SignalWithStartWorkflowExecutionRequest {
-            workflow_id: WORKFLOW.into(),
-            workflow_type: Some(WorkflowType { name: "Demo".into() }),
-            task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-            signal_name: name.into(),
-            identity: "caller".into(),
-            request_id: format!("sws-{}", self.commands),
-            ..Default::default()
-        };
-        change(&mut request);
-        let command = SignalWithStartWorkflow { request: Some(request), reservation: None };
-        let reply = self.apply(Kind::SignalWithStartWorkflow(command));
-        self.answer(&reply)
-    }
-
-    pub fn request_cancel(&mut self) -> String {
-        let request = RequestCancelWorkflowExecutionRequest {
-            workflow_execution: Some(execution("")),
-            identity: "caller".into(),
-            reason: "enough".into(),
-            ..Default::default()
-        };
-        let command = RequestCancelWorkflow { request: Some(request), reservation: None };
-        let reply = self.apply(Kind::RequestCancelWorkflow(command));
-        self.answer(&reply)
-    }
-
-    pub fn terminate(&mut self) -> String {
-        self.terminate_with(|_| {})
-    }
-
-    pub fn terminate_with(&mut self, change: impl FnOnce(&mut TerminateWorkflowExecutionRequest)) -> String {
-        let mut request = TerminateWorkflowExecutionRequest {
-            workflow_execution: Some(execution("")),
-            identity: "caller".into(),
-            reason: "because".into(),
-            ..Default::default()
-        };
-        change(&mut request);
-        let reply = self.apply(Kind::TerminateWorkflow(TerminateWorkflow { request: Some(request) }));
-        self.answer(&reply)
-    }
-
-    // --- the worker ---
-
-    /// Holds a poller of a queue for the next command's task.
-    pub fn hold_poller(&mut self, task_queue: &str) -> &mut Self {
-        self.reservations.push(Reservation {
-            task_queue: task_queue.into(),
-            is_activity: false,
-            poller: Some(poller("worker")),
-            ticket: 7,
-        });
-        self
-    }
-
-    /// As [`World::poll`], of one workflow id. The worker keeps the tasks of other ids: [`World::work_on`] turns to one of them.
-    pub fn poll_of(&mut self, workflow_id: &str) -> String {
-        let of = |offer: &&stanchion_engine::effects::Offer| {
-            offer.kind == TaskKind::Workflow && offer.task.run.workflow_id == workflow_id
-        };
-        let Some(offer) = self.offers.iter().find(of).cloned() else { return "nothing on offer".into() };
-        let said = self.poll_offer(&offer, &offer.task_queue.clone());
-        if let Some(task) = self.task.clone() {
-            self.tasks.insert(workflow_id.into(), task);
-        }
-        said
-    }
-
-    /// The next answer of the worker is about the task of this workflow id.
-    pub fn work_on(&mut self, workflow_id: &str) -> &mut Self {
-        self.task = self.tasks.get(workflow_id).cloned();
-        self
-    }
-
-    /// Takes the first workflow task on offer, from the queue that it is offered on.
-    pub fn poll(&mut self) -> String {
-        let Some(offer) = self.offers.iter().find(|offer| offer.kind == TaskKind::Workflow).cloned() else {
-            return "nothing on offer".into();
-        };
-        self.poll_offer(&offer, &offer.task_queue.clone())
-    }
-
-    pub fn poll_offer(&mut self, offer: &stanchion_engine::effects::Offer, queue: &str) -> String {
-        let run = &offer.task.run;
-        let reply = self.apply(Kind::StartWorkflowTask(StartWorkflowTask {
-            run: Some(RunRef { workflow_id: run.workflow_id.clone(), run_id: run.run_id.clone() }),
-            scheduled_event_id: offer.task.scheduled_event_id.0,
-            attempt: offer.task.attempt,
-            stamp: offer.task.stamp,
-            poller: Some(Poller { request_id: format!("poll-{}", self.commands), ..poller("worker") }),
-            polled_task_queue: queue.into(),
-        }));
-        if let Reply::WorkflowTaskStarted(start) = &reply {
-            self.task = Some((**start).clone());
-        }
-        self.answer(&reply)
-    }
-
-    pub fn complete(&mut self, commands: Vec<cmd::Command>) -> String {
-        self.complete_with(commands, |_| {})
-    }
-
-    pub fn complete_with(
-        &mut self,
-        commands: Vec<cmd::Command>,
-        change: impl FnOnce(&mut RespondWorkflowTaskCompletedRequest),
-    ) -> String {
-        let mut request =
-            RespondWorkflowTaskCompletedRequest { identity: "worker".into(), commands, ..Default::default() };
-        change(&mut request);
-        let reservations = std::mem::take(&mut self.reservations);
-        let token = self.token();
-        let reply = self.apply(Kind::CompleteWorkflowTask(CompleteWorkflowTask {
-            token: Some(token),
-            request: Some(request),
-            reservations,
-            has_pending_queries: false,
-        }));
-        self.eager_activities = match &reply {
-            Reply::WorkflowTaskCompleted { eager_activities, .. } => eager_activities.clone(),
-            _ => Vec::new(),
-        };
-        if let Reply::WorkflowTaskCompleted { next: Some(next), .. } = &reply {
-            self.task = Some((**next).clone());
-        }
-        self.answer(&reply)
-    }
-
-    pub fn fail_task(&mut self) -> String {
-        let request = RespondWorkflowTaskFailedRequest {
-            cause: 14,
-            failure: Some(failure("bug")),
-            identity: "worker".into(),
-            ..Default::default()
-        };
-        let token = self.token();
-        let reply = self.apply(Kind::FailWorkflowTask(FailWorkflowTask { token: Some(token), request: Some(request) }));
-        self.answer(&reply)
-    }
-
-    pub fn token(&self) -> WorkflowTaskToken {
-        self.task.as_ref().expect("a workflow task").token.clone()
-    }
-
-    // --- time ---
-
-    /// Fires the rows of the timer queue that are due.
-    pub fn fire_timers(&mut self) -> String {
-        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timers).into_iter().partition(|timer| {
-            // A schedule's is the leader's to answer, by looking.
-            timer.at.0 <= self.now && stanchion_engine::timer_queue::schedule_to_wake(&timer.key).is_none()
-        });
-        due.sort();
-        self.timers = later;
-        let keys = due
-            .iter()
-            .map(|timer| command::TimerKey { slot: timer.slot.0.into(), key: timer.key.clone().into() })
-            .collect();
-        let reply = self.apply(Kind::FireTimers(FireTimers { keys }));
-        self.answer(&reply)
-    }
-
-    /// Sends the deadlines of workflow tasks that have passed.
-    pub fn fire_deadlines(&mut self) -> String {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.deadlines).into_iter().partition(|deadline| deadline.at.0 <= self.now);
-        self.deadlines = later;
-        let mut said = Vec::new();
-        for deadline in due {
-            let reply = self.apply(Kind::TimeoutWorkflowTask(TimeoutWorkflowTask {
-                run: Some(RunRef {
-                    workflow_id: deadline.task.run.workflow_id.clone(),
-                    run_id: deadline.task.run.run_id.clone(),
-                }),
-                scheduled_event_id: deadline.task.scheduled_event_id.0,
-                attempt: deadline.task.attempt,
-                stamp: deadline.task.stamp,
-                start_to_close: deadline.start_to_close,
-            }));
-            said.push(self.answer(&reply));
-        }
-        said.join("; ")
-    }
-
-    // --- between runs ---
-
-    /// Delivers the messages that wait, and those that they cause, until none is left. Each delivery comes twice, as it may.
-    pub fn deliver(&mut self) -> String {
-        let mut said = Vec::new();
-        while !self.outbox.is_empty() {
-            let (reply, _) = (self.deliver_once(), self.redeliver());
-            said.push(reply);
-        }
-        said.join("; ")
-    }
-
-    /// Delivers the messages that wait now.
-    pub fn deliver_once(&mut self) -> String {
-        let keys: Vec<_> = self.outbox.iter().copied().collect();
-        self.deliver_these(&keys)
-    }
-
-    /// Delivers some of the messages that wait.
-    pub fn deliver_these(&mut self, keys: &[OutboxKey]) -> String {
-        let deliveries: Vec<_> = keys.iter().map(|key| self.delivery(*key)).collect();
-        self.last_delivery = deliveries.clone();
-        let reservations = std::mem::take(&mut self.reservations);
-        let reply = self.apply(Kind::DeliverOutbox(DeliverOutbox { deliveries, acknowledge: true, reservations }));
-        let Reply::Delivered { marks } = &reply else { panic!("a delivery was answered with {reply:?}") };
-        let is_marked = |key: &OutboxKey| {
-            let same = |mark: &&OutboxKey| (mark.source, mark.destination) == (key.source, key.destination);
-            marks.iter().find(same).is_some_and(|mark| key.sequence <= mark.sequence)
-        };
-        self.outbox.retain(|key| !is_marked(key));
-        self.answer(&reply)
-    }
-
-    /// The last delivery once more, as after a lost answer: nothing may change.
-    pub fn redeliver(&mut self) {
-        // The clock moves even by a command that does nothing.
-        self.fire(&[]);
-        let deliveries = self.last_delivery.clone();
-        let before = self.state.hash();
-        let deliver = DeliverOutbox { deliveries, acknowledge: true, ..Default::default() };
-        self.apply(Kind::DeliverOutbox(deliver));
-        assert_eq!(self.effects, Effects::default(), "a message was applied twice");
-        assert_eq!(before, self.state.hash(), "a message was applied twice");
-    }
-
     /// A run's events that wait for their ids.
     pub fn buffered_of(&self, run_id: &str) -> Vec<HistoryEvent> {
         let run = self.runs.iter().find(|run| run.run_id == run_id).unwrap();
@@ -470,17 +184,6 @@ impl World {
     pub fn all_run_ids(&self) -> Vec<String> {
         self.runs.iter().map(|run| run.run_id.clone()).collect()
     }
-
-    fn delivery(&self, key: OutboxKey) -> OutboxDelivery {
-        OutboxDelivery {
-            source_slot: key.source.0.into(),
-            destination_slot: key.destination.0.into(),
-            sequence: key.sequence,
-            row: stanchion_engine::outbox::message(&self.state, key).unwrap(),
-        }
-    }
-
-    // --- what there is to see ---
 
     /// The stored history of the newest run.
     pub fn history(&self) -> String {
@@ -590,116 +293,4 @@ pub fn sticky(queue: &str) -> StickyExecutionAttributes {
         worker_task_queue: Some(TaskQueue { name: queue.into(), ..Default::default() }),
         schedule_to_start_timeout: Some(duration(5 * SECOND)),
     }
-}
-
-// --- commands of a workflow ---
-
-pub fn command(kind: CommandType, attributes: A) -> cmd::Command {
-    cmd::Command { command_type: kind as i32, attributes: Some(attributes), ..Default::default() }
-}
-
-pub fn complete_workflow(result: &str) -> cmd::Command {
-    command(
-        CommandType::CompleteWorkflowExecution,
-        A::CompleteWorkflowExecutionCommandAttributes(cmd::CompleteWorkflowExecutionCommandAttributes {
-            result: Some(payloads(result)),
-        }),
-    )
-}
-
-pub fn fail_workflow(message: &str) -> cmd::Command {
-    command(
-        CommandType::FailWorkflowExecution,
-        A::FailWorkflowExecutionCommandAttributes(cmd::FailWorkflowExecutionCommandAttributes {
-            failure: Some(failure(message)),
-        }),
-    )
-}
-
-pub fn cancel_workflow() -> cmd::Command {
-    command(CommandType::CancelWorkflowExecution, A::CancelWorkflowExecutionCommandAttributes(Default::default()))
-}
-
-pub fn continue_as_new(input: &str) -> cmd::Command {
-    command(
-        CommandType::ContinueAsNewWorkflowExecution,
-        A::ContinueAsNewWorkflowExecutionCommandAttributes(cmd::ContinueAsNewWorkflowExecutionCommandAttributes {
-            input: Some(payloads(input)),
-            ..Default::default()
-        }),
-    )
-}
-
-pub fn marker(name: &str) -> cmd::Command {
-    command(
-        CommandType::RecordMarker,
-        A::RecordMarkerCommandAttributes(cmd::RecordMarkerCommandAttributes {
-            marker_name: name.into(),
-            ..Default::default()
-        }),
-    )
-}
-
-pub fn start_child(workflow_id: &str) -> cmd::Command {
-    start_child_with(workflow_id, |_| {})
-}
-
-pub fn start_child_with(
-    workflow_id: &str,
-    change: impl FnOnce(&mut cmd::StartChildWorkflowExecutionCommandAttributes),
-) -> cmd::Command {
-    let mut attributes = cmd::StartChildWorkflowExecutionCommandAttributes {
-        workflow_id: workflow_id.into(),
-        workflow_type: Some(WorkflowType { name: "Child".into() }),
-        ..Default::default()
-    };
-    change(&mut attributes);
-    command(CommandType::StartChildWorkflowExecution, A::StartChildWorkflowExecutionCommandAttributes(attributes))
-}
-
-pub fn signal_external(workflow_id: &str, name: &str) -> cmd::Command {
-    command(
-        CommandType::SignalExternalWorkflowExecution,
-        A::SignalExternalWorkflowExecutionCommandAttributes(cmd::SignalExternalWorkflowExecutionCommandAttributes {
-            execution: Some(WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }),
-            signal_name: name.into(),
-            ..Default::default()
-        }),
-    )
-}
-
-pub fn cancel_external(workflow_id: &str) -> cmd::Command {
-    command(
-        CommandType::RequestCancelExternalWorkflowExecution,
-        A::RequestCancelExternalWorkflowExecutionCommandAttributes(
-            cmd::RequestCancelExternalWorkflowExecutionCommandAttributes {
-                workflow_id: workflow_id.into(),
-                reason: "enough".into(),
-                ..Default::default()
-            },
-        ),
-    )
-}
-
-pub fn cancel_child(workflow_id: &str) -> cmd::Command {
-    command(
-        CommandType::RequestCancelExternalWorkflowExecution,
-        A::RequestCancelExternalWorkflowExecutionCommandAttributes(
-            cmd::RequestCancelExternalWorkflowExecutionCommandAttributes {
-                workflow_id: workflow_id.into(),
-                child_workflow_only: true,
-                ..Default::default()
-            },
-        ),
-    )
-}
-
-pub fn start_timer(id: &str, seconds: i64) -> cmd::Command {
-    command(
-        CommandType::StartTimer,
-        A::StartTimerCommandAttributes(cmd::StartTimerCommandAttributes {
-            timer_id: id.into(),
-            start_to_fire_timeout: Some(duration(seconds * SECOND)),
-        }),
-    )
 }
