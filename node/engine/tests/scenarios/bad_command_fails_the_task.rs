@@ -98,3 +98,28 @@ fn an_oversized_result_ends_the_run() {
         5 WorkflowExecutionTerminated reason="BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit." identity=history-service
     "#]].assert_eq(&w.history());
 }
+
+#[test]
+fn an_oversized_search_attribute_ends_the_run() {
+    use stanchion_proto::temporal::command::v1::UpsertWorkflowSearchAttributesCommandAttributes;
+    use stanchion_proto::temporal::command::v1::command::Attributes;
+    use stanchion_proto::temporal::common::v1::SearchAttributes;
+    use stanchion_proto::temporal::enums::v1::CommandType;
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    let fields = [("CustomText".to_owned(), payload(&"x".repeat(2049)))];
+    let upsert = UpsertWorkflowSearchAttributesCommandAttributes {
+        search_attributes: Some(SearchAttributes { indexed_fields: fields.into() }),
+    };
+    let upsert = Attributes::UpsertWorkflowSearchAttributesCommandAttributes(upsert);
+    expect!["InvalidArgument: BadSearchAttributes: search attribute CustomText value size 2049 exceeds size limit 2048"]
+        .assert_eq(&w.complete(vec![command(CommandType::UpsertWorkflowSearchAttributes, upsert)]));
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=BadSearchAttributes failure="BadSearchAttributes: search attribute CustomText value size 2049 exceeds size limit 2048" identity=worker
+        5 WorkflowExecutionTerminated reason="BadSearchAttributes: search attribute CustomText value size 2049 exceeds size limit 2048" identity=history-service
+    "#]].assert_eq(&w.history());
+}
