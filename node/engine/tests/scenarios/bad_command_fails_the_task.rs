@@ -113,8 +113,10 @@ fn an_oversized_search_attribute_ends_the_run() {
         search_attributes: Some(SearchAttributes { indexed_fields: fields.into() }),
     };
     let upsert = Attributes::UpsertWorkflowSearchAttributesCommandAttributes(upsert);
-    expect!["InvalidArgument: BadSearchAttributes: search attribute CustomText value size 2049 exceeds size limit 2048"]
-        .assert_eq(&w.complete(vec![command(CommandType::UpsertWorkflowSearchAttributes, upsert)]));
+    expect![
+        "InvalidArgument: BadSearchAttributes: search attribute CustomText value size 2049 exceeds size limit 2048"
+    ]
+    .assert_eq(&w.complete(vec![command(CommandType::UpsertWorkflowSearchAttributes, upsert)]));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
