@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use stanchion_engine::read::visibility::{Query, count, homes, list};
+use stanchion_engine::read::visibility::{GATHERED_MAX, Query, count, homes, list};
 use stanchion_engine::slot::{SLOTS, slot_of};
 use stanchion_engine::time::SECOND;
 use stanchion_engine::transaction::Transaction;
@@ -121,7 +121,14 @@ impl Pages {
 }
 
 fn query(filter: &Filter) -> Query<'_> {
-    Query { namespace_id: NS, entity: Entity::Workflow, divisions: false, filter, keep_going: &|| true }
+    Query {
+        namespace_id: NS,
+        entity: Entity::Workflow,
+        divisions: false,
+        filter,
+        gathered_max: GATHERED_MAX,
+        keep_going: &|| true,
+    }
 }
 
 fn keyword_is(name: &str, value: &str) -> Filter {

@@ -64,6 +64,8 @@ pub enum Table {
     VisibilityRecord = 19,
     /// How many of those there are, by status.
     VisibilityCount = 20,
+    /// What values the closed ones of a stretch have at most and at least.
+    VisibilityStretch = 22,
 }
 
 /// Reads of one consistent state.

@@ -19,6 +19,7 @@ use crate::reply::Rejection;
 use crate::run::Run;
 use crate::state::{ShardState, StateFault, StateResult, Table};
 use crate::types::{Position, RunKey, ShardTime, Slot};
+use crate::visibility::stretch;
 
 /// Why a function of the engine ends early.
 #[derive(Debug)]
@@ -133,6 +134,8 @@ pub struct Transaction<'a> {
     outgoing: Vec<Outgoing>,
     /// By home slot and key of [`Table::VisibilityCount`]: how many more there are.
     visible: BTreeMap<(Slot, Vec<u8>), i64>,
+    /// By home slot.
+    stretches: Vec<(Slot, stretch::Change)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -154,6 +157,7 @@ impl<'a> Transaction<'a> {
             finished: Vec::new(),
             outgoing: Vec::new(),
             visible: BTreeMap::new(),
+            stretches: Vec::new(),
         }
     }
 
@@ -247,6 +251,7 @@ impl<'a> Transaction<'a> {
         self.finished.clear();
         self.outgoing.clear();
         self.visible.clear();
+        self.stretches.clear();
         self.effects = Effects::default();
     }
 
@@ -258,6 +263,9 @@ impl<'a> Transaction<'a> {
         }
         for ((slot, key), more) in std::mem::take(&mut self.visible) {
             self.count(slot, key, more)?;
+        }
+        for (home, change) in self.stretches.drain(..) {
+            change.apply(self.state, home)?;
         }
         for write in self.writes.drain(..) {
             match write.value {
@@ -280,6 +288,11 @@ impl<'a> Transaction<'a> {
     /// `more` things are to be counted under this key. Counters of one command add up.
     pub fn count_visible(&mut self, home: Slot, key: Vec<u8>, more: i64) {
         *self.visible.entry((home, key)).or_default() += more;
+    }
+
+    /// A closed record comes to, changes in or leaves its stretch.
+    pub(crate) fn change_stretch(&mut self, home: Slot, change: stretch::Change) {
+        self.stretches.push((home, change));
     }
 
     fn count(&mut self, slot: Slot, key: Vec<u8>, more: i64) -> StateResult<()> {

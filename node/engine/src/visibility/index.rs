@@ -12,7 +12,11 @@ use super::keys::{self, Space};
 
 /// Calls `each` with every key. Equal records give equal keys, which is how removal finds them.
 pub fn each_key(space: &Space, row: &VisibilityRow, position: &[u8], mut each: impl FnMut(Vec<u8>)) {
-    let mut put = |field: &[u8], value: &[u8]| each([space.bytes(), field, value, position].concat());
+    each_value(row, |field, value| each([space.bytes(), field, value, position].concat()));
+}
+
+/// Calls `put` with the key of every attribute and its encoded value, or with each of its values.
+pub fn each_value(row: &VisibilityRow, mut put: impl FnMut(&[u8], &[u8])) {
     let mut number = |field: System, value: i64| put(&[field as u8], &keys::number_value(value));
     number(System::ExecutionStatus, row.status.into());
     number(System::StartTime, micros(row.started_at));

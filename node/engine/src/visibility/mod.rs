@@ -4,6 +4,7 @@
 //! open    one record, written anew when something that a list shows of it changes; no index rows
 //! closed  the record moves to its place among the closed ones; an index row for each attribute and value, written once
 //! counts  how many there are of each status, kept by the same apply
+//! bounds  of every few hundred closed records, so that walks pass over stretches ([`stretch`])
 //! ```
 //!
 //! Rows stand under an *index home slot*, the first of the aligned block of 64 slots that the thing's own slot lies in, so that a
@@ -19,6 +20,7 @@ pub mod filter;
 pub mod index;
 pub mod keys;
 pub mod record;
+pub mod stretch;
 mod wire;
 
 use prost::Message;
@@ -30,6 +32,7 @@ use crate::types::{RunKey, Slot};
 
 pub use filter::Filter;
 pub use keys::{Position, Space};
+use stretch::Change;
 
 /// What a record is about. Part of stored keys: never renumber.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -71,11 +74,13 @@ pub fn put(
 ) {
     let (home, space) = (home(slot), Space::of(namespace_id, entity, row));
     let position = keys::position(row);
+    let mut is_new_there = true;
     match before {
         None => tx.count_visible(home, keys::count(&space, row.status), 1),
         Some(old) => {
             let (old_space, old_position) = (Space::of(namespace_id, entity, old), keys::position(old));
-            if old_space != space || old_position != position {
+            is_new_there = old_space != space || old_position != position;
+            if is_new_there {
                 take_out(tx, home, &old_space, old, &old_position);
             }
             if old_space != space || old.status != row.status {
@@ -87,6 +92,7 @@ pub fn put(
     tx.put(home, Table::VisibilityRecord, keys::record(&space, &position), row.encode_to_vec().into());
     if row.closed_at != 0 {
         index::each_key(&space, row, &position, |key| tx.put(home, Table::Index, key, bytes::Bytes::new()));
+        tx.change_stretch(home, Change::holds(space, row, is_new_there));
     }
 }
 
@@ -127,5 +133,6 @@ fn take_out(tx: &mut Transaction<'_>, home: Slot, space: &Space, row: &Visibilit
     tx.delete(home, Table::VisibilityRecord, keys::record(space, position));
     if row.closed_at != 0 {
         index::each_key(space, row, position, |key| tx.delete(home, Table::Index, key));
+        tx.change_stretch(home, Change::loses(space.clone(), row.closed_at));
     }
 }

@@ -2,7 +2,7 @@
 //! index never say anything else than a walk over all records does.
 
 use stanchion_engine::memory::MemoryState;
-use stanchion_engine::read::visibility::{Query, count, homes, list};
+use stanchion_engine::read::visibility::{GATHERED_MAX, Query, count, homes, list};
 use stanchion_engine::slot::{SLOTS, slot_of};
 use stanchion_engine::time::SECOND;
 use stanchion_engine::transaction::Transaction;
@@ -22,7 +22,8 @@ fn everywhere() -> Vec<Slot> {
 }
 
 fn query<'a>(namespace_id: &'a str, filter: &'a Filter) -> Query<'a> {
-    Query { namespace_id, entity: Entity::Workflow, divisions: false, filter, keep_going: &|| true }
+    let gathered_max = GATHERED_MAX;
+    Query { namespace_id, entity: Entity::Workflow, divisions: false, filter, gathered_max, keep_going: &|| true }
 }
 
 fn is(field: Field, test: Test) -> Filter {
@@ -69,22 +70,23 @@ fn a_run_is_listed_from_its_start_and_moves_when_it_closes() {
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(5, 1)]);
 }
 
-/// Records of every shape, some open, some closed, some changed, some removed.
-fn many(seed: u64) -> (MemoryState, Vec<VisibilityRow>) {
+/// Records of every shape, some open, some closed, some changed, some removed; of these workflows, started at random times or one after
+/// the other.
+fn many(count: u64, workflows: &[String], in_order: bool) -> (MemoryState, Vec<VisibilityRow>) {
     let mut state = MemoryState::default();
     let mut kept = Vec::new();
-    let mut random = seed;
+    let mut random = 7_u64;
     let mut next = move |below: u64| {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
-    for n in 0..400_u64 {
+    for n in 0..count {
         let command = Command { namespace_id: "ns".into(), ..Default::default() };
         let at = Position { group: GroupId(1), index: n, offset: 0 };
         let mut tx = Transaction::new(&mut state, &command, at, ShardTime(SECOND));
-        let workflow_id = format!("w{}", next(60));
+        let workflow_id = workflows[next(workflows.len() as u64) as usize].clone();
         let slot = slot_of("ns", &workflow_id);
-        let started_at = (next(1000) as i64) * SECOND;
+        let started_at = if in_order { n as i64 * 1000 / count as i64 } else { next(1000) as i64 } * SECOND;
         let mut row = VisibilityRow {
             run_id: format!("00000000-0000-7000-8000-{n:012x}"),
             workflow_type: format!("T{}", next(3)),
@@ -118,7 +120,7 @@ fn many(seed: u64) -> (MemoryState, Vec<VisibilityRow>) {
         if next(5) > 0 {
             let open = row.clone();
             row.status = 2 + next(5) as i32;
-            row.closed_at = row.execution_at + (next(100) as i64) * SECOND;
+            row.closed_at = row.execution_at + (next(if in_order { 3 } else { 100 }) as i64) * SECOND;
             row.history_length = next(30) as i64;
             let mut tx = Transaction::new(&mut state, &command, at, ShardTime(SECOND));
             visibility::put(&mut tx, Entity::Workflow, "ns", slot, Some(&open), &row);
@@ -138,7 +140,47 @@ fn many(seed: u64) -> (MemoryState, Vec<VisibilityRow>) {
 
 #[test]
 fn index_rows_find_what_a_walk_over_all_records_finds() {
-    let (state, kept) = many(7);
+    let workflows: Vec<String> = (0..60).map(|n| format!("w{n}")).collect();
+    let (state, kept) = many(400, &workflows, false);
+    assert_found(&state, &kept, GATHERED_MAX);
+    assert_found(&state, &kept, 0);
+}
+
+#[test]
+fn stretches_are_passed_over_only_if_nothing_in_them_can_be_selected() {
+    let in_one_home = |id: &String| visibility::home(slot_of("ns", id)) == Slot(0);
+    let workflows: Vec<String> = (0..3000).map(|n| format!("w{n}")).filter(in_one_home).collect();
+    for in_order in [true, false] {
+        let (state, kept) = many(2000, &workflows, in_order);
+        assert_found(&state, &kept, 0);
+    }
+}
+
+#[test]
+fn a_walk_in_search_of_old_records_passes_over_younger_ones() {
+    let in_one_home = |id: &String| visibility::home(slot_of("ns", id)) == Slot(0);
+    let workflows: Vec<String> = (0..3000).map(|n| format!("w{n}")).filter(in_one_home).collect();
+    let (state, _) = many(20_000, &workflows, true);
+    let old = system(System::StartTime, Test::Less(Value::Number(100 * 1_000_000)));
+    let looks = std::cell::Cell::new(0);
+    let keep_going = || {
+        looks.set(looks.get() + 512);
+        true
+    };
+    let closed = Filter::And(vec![old, Filter::Not(Box::new(system(System::CloseTime, Test::IsNull)))]);
+    let found = list(
+        &state,
+        &everywhere(),
+        &Query { keep_going: &keep_going, gathered_max: 0, ..query("ns", &closed) },
+        &[],
+        50,
+    );
+    assert_eq!(found.unwrap().len(), 50);
+    assert!(looks.get() < 2048, "looked at {} records or more", looks.get());
+}
+
+/// Pages and counts are what a look at every record gives.
+fn assert_found(state: &MemoryState, kept: &[VisibilityRow], gathered_max: usize) {
     let size = |test| is(Field::Named { name: "Size".into(), kind: IndexedValueType::Int }, test);
     let number = Value::Number;
     let not = |filter| Filter::Not(Box::new(filter));
@@ -172,19 +214,19 @@ fn index_rows_find_what_a_walk_over_all_records_finds() {
     ];
     for filter in &filters {
         let expected: Vec<_> = kept.iter().filter(|row| filter.selects(row)).cloned().collect();
-        let query = query("ns", filter);
+        let query = Query { gathered_max, ..query("ns", filter) };
         let mut found = Vec::new();
         let mut after = Vec::new();
         loop {
-            let page = list(&state, &everywhere(), &query, &after, 7).unwrap();
+            let page = list(state, &everywhere(), &query, &after, 1 + kept.len() / 50).unwrap();
             let Some(last) = page.last() else { break };
             after.clone_from(&last.position);
             found.extend(page.iter().map(|entry| VisibilityRow::decode(entry.row.clone()).unwrap()));
         }
         assert_eq!(found, expected, "{filter:?}");
-        let counted = count(&state, &everywhere(), &query, false).unwrap();
+        let counted = count(state, &everywhere(), &query, false).unwrap();
         assert_eq!(counted.values().sum::<u64>(), expected.len() as u64, "{filter:?}");
-        let by_status = count(&state, &everywhere(), &query, true).unwrap();
+        let by_status = count(state, &everywhere(), &query, true).unwrap();
         for (status, count) in by_status {
             assert_eq!(count, expected.iter().filter(|row| row.status == status).count() as u64, "{filter:?}");
         }

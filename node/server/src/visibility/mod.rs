@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use prost::Message;
-use stanchion_engine::read::visibility::{self, Query, QueryFault};
+use stanchion_engine::read::visibility::{self, GATHERED_MAX, Query, QueryFault};
 use stanchion_engine::validate::search_attributes::everywhere;
 use stanchion_engine::visibility::{Entity, Filter, Position};
 use stanchion_engine::{GroupId, Rejection};
@@ -200,6 +200,7 @@ impl GroupCall for QueryVisibilityRequest {
                     entity,
                     divisions: self.divisions,
                     filter: &filter,
+                    gathered_max: GATHERED_MAX,
                     keep_going: &|| Instant::now() < until,
                 };
                 answer(&self, reader, &homes, &query).map_err(|fault| match fault {

@@ -30,6 +30,7 @@ const TABLES: &[Table] = &[
     Table::Inbox,
     Table::VisibilityRecord,
     Table::VisibilityCount,
+    Table::VisibilityStretch,
 ];
 
 impl CommittedView<'_> {

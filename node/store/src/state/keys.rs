@@ -34,6 +34,7 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::StandaloneActivity
         | Table::VisibilityRecord
         | Table::VisibilityCount
+        | Table::VisibilityStretch
         | Table::Update => STATE,
     }
 }

@@ -1,11 +1,12 @@
 //! Rows of several ranges, merged into the order of lists. Each range is read in chunks that grow, so that a page costs a few rows of
-//! each and a long walk few seeks.
+//! each and a long walk few seeks. Of records that stretches summarise, those that cannot be wanted are passed over.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 
+use super::stretches::Stretches;
 use crate::state::{StateReader, StateResult, Table};
 use crate::types::Slot;
 use crate::visibility::{Position, Space};
@@ -24,6 +25,8 @@ pub(super) struct Source {
     pub to: Vec<u8>,
     /// Rows that are likely to be wanted.
     pub first_chunk: usize,
+    /// What of the range need not be read.
+    pub passed_over: Option<Stretches>,
 }
 
 pub(super) struct Item {
@@ -38,6 +41,36 @@ struct Cursor {
     rows: VecDeque<(Bytes, Bytes)>,
     chunk: usize,
     at_end: bool,
+}
+
+impl Cursor {
+    fn read<R: StateReader>(&mut self, reader: &R) -> StateResult<()> {
+        let Source { slot, space, table, from, to, passed_over, .. } = &mut self.source;
+        let until = match passed_over {
+            None => to.clone(),
+            Some(stretches) => match stretches.next_part(reader, *slot, space, from, to)? {
+                None => {
+                    self.at_end = true;
+                    return Ok(());
+                }
+                Some(part) => {
+                    *from = part.from;
+                    part.to
+                }
+            },
+        };
+        let rows = reader.range(*slot, *table, from, &until, self.chunk)?;
+        let is_whole = rows.len() < self.chunk;
+        self.at_end = is_whole && until == *to;
+        self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+        match rows.last() {
+            _ if is_whole => *from = until,
+            Some((last, _)) => *from = [last, &[0][..]].concat(),
+            None => {}
+        }
+        self.rows = rows.into();
+        Ok(())
+    }
 }
 
 /// See the module.
@@ -83,15 +116,8 @@ impl<'r, R: StateReader> Merged<'r, R> {
 
     fn show_head(&mut self, at: usize) -> StateResult<()> {
         let cursor = &mut self.cursors[at];
-        if cursor.rows.is_empty() && !cursor.at_end {
-            let Source { slot, table, from, to, .. } = &cursor.source;
-            let rows = self.reader.range(*slot, *table, from, to, cursor.chunk)?;
-            cursor.at_end = rows.len() < cursor.chunk;
-            cursor.chunk = (cursor.chunk * 2).min(CHUNK_MAX);
-            if let Some((last, _)) = rows.last() {
-                cursor.source.from = [last, &[0][..]].concat();
-            }
-            cursor.rows = rows.into();
+        while cursor.rows.is_empty() && !cursor.at_end {
+            cursor.read(self.reader)?;
         }
         if let Some((key, _)) = cursor.rows.front() {
             self.heads.push(Reverse((key.slice(cursor.source.prefix_bytes..), at)));

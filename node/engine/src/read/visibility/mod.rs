@@ -10,6 +10,7 @@
 
 mod cursor;
 mod plan;
+mod stretches;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::visibility::keys::{closed_until, counted_status, first_closed};
 use crate::visibility::{BLOCK, Entity, Filter, Position, Space, home};
 use cursor::Merged;
 use plan::Plan;
+use stretches::Stretches;
 
 /// What is asked for.
 pub struct Query<'a> {
@@ -34,9 +36,14 @@ pub struct Query<'a> {
     /// What is in a division of the namespace is looked at too.
     pub divisions: bool,
     pub filter: &'a Filter,
+    /// Rows of a range that are gathered and sorted rather than met in a walk over the records: [`GATHERED_MAX`].
+    pub gathered_max: usize,
     /// Asked now and then; false ends the query.
     pub keep_going: &'a dyn Fn() -> bool,
 }
+
+/// A row that is gathered costs about as much as a record that is walked over.
+pub const GATHERED_MAX: usize = 8_000;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -165,8 +172,11 @@ fn walk<R: StateReader>(
         return Ok(());
     }
     match plan::choose(reader, homes, query, &from, &to)? {
-        Plan::Scan => {
-            let records = plan::records(homes, query, &from, &to, limit);
+        Plan::Scan(wanted) => {
+            let mut records = plan::records(homes, query, &from, &to, limit);
+            if !wanted.is_empty() {
+                records.iter_mut().for_each(|source| source.passed_over = Some(Stretches::new(wanted.clone())));
+            }
             scan(query, &mut Merged::new(reader, records), visit)?;
         }
         Plan::Gathered(candidates) => {

@@ -3,11 +3,14 @@
 //! ```text
 //! one condition names values (=, IN, a word)   its index rows, which stand in the order of lists: streamed
 //! … and another one is rarer                   the rarer one's rows, gathered and sorted
-//! a range (<, BETWEEN, STARTS_WITH, !=)        its rows if they are at most GATHERED_MAX: gathered and sorted
-//! else                                         the records themselves, in order: what a range with many rows selects is met soon
+//! a range (<, BETWEEN, STARTS_WITH, !=)        its rows if they are at most `gathered_max`: gathered and sorted
+//! else                                         the records themselves, in order: what a range with many rows selects is met soon,
+//!                                              and stretches that have nothing in the range are passed over
 //! ```
 //!
 //! Whatever the plan, the whole filter is asked of each record, so a plan decides about time only.
+
+use std::sync::Arc;
 
 use stanchion_proto::temporal::enums::v1::{IndexedValueType, WorkflowExecutionStatus};
 
@@ -20,8 +23,6 @@ use crate::visibility::filter::{Condition, Field, Filter, System, Test, Value};
 use crate::visibility::keys::{self, FieldKey, TEXT_BYTES_MAX, closed_until, first_closed};
 use crate::visibility::{Position, Space};
 
-/// Rows of a range that are gathered and sorted rather than met in a walk over the records.
-const GATHERED_MAX: usize = 20_000;
 /// Rows of a value up to which it is taken before another one.
 const RARE_MAX: usize = 2_000;
 
@@ -29,8 +30,8 @@ const RARE_MAX: usize = 2_000;
 pub(super) const OPEN: [i32; 2] = [WorkflowExecutionStatus::Running as i32, WorkflowExecutionStatus::Paused as i32];
 
 pub(super) enum Plan {
-    /// Walk over the records.
-    Scan,
+    /// Walk over the records, but for stretches in which one of these cannot be.
+    Scan(Arc<[Access]>),
     /// Index rows of exact values, in order.
     Streamed(Access),
     /// These candidates, in order.
@@ -172,6 +173,7 @@ pub(super) fn records(homes: &[Slot], query: &Query<'_>, from: &[u8], to: &[u8],
         from: keys::record(space, from),
         to: keys::record(space, to),
         first_chunk: likely,
+        passed_over: None,
     };
     homes.iter().flat_map(|slot| spaces.iter().map(move |space| source(slot, space))).collect()
 }
@@ -183,7 +185,16 @@ pub(super) fn sources(homes: &[Slot], query: &Query<'_>, access: &Access, from: 
         for space in spaces(query) {
             let mut add = |prefix: Vec<u8>, from: Vec<u8>, to: Vec<u8>| {
                 let (slot, space, prefix_bytes) = (*slot, space.clone(), prefix.len());
-                sources.push(Source { slot, space, table: Table::Index, prefix_bytes, from, to, first_chunk: 0 });
+                sources.push(Source {
+                    slot,
+                    space,
+                    table: Table::Index,
+                    prefix_bytes,
+                    from,
+                    to,
+                    first_chunk: 0,
+                    passed_over: None,
+                });
             };
             match access {
                 Access::Exact(values) => values.iter().for_each(|(field, value)| {
@@ -214,7 +225,7 @@ pub(super) fn choose<R: StateReader>(
     if let [only @ Access::Exact(_)] = accesses.as_slice() {
         return Ok(Plan::Streamed(only.clone()));
     }
-    let mut most = RARE_MAX;
+    let mut most = RARE_MAX.min(query.gathered_max);
     let mut rarest = None;
     for access in &accesses {
         if let Some(candidates) = gather(reader, homes, query, access, from, to, most)? {
@@ -229,11 +240,11 @@ pub(super) fn choose<R: StateReader>(
         return Ok(Plan::Streamed(exact.clone()));
     }
     for access in &accesses {
-        if let Some(candidates) = gather(reader, homes, query, access, from, to, GATHERED_MAX)? {
+        if let Some(candidates) = gather(reader, homes, query, access, from, to, query.gathered_max)? {
             return Ok(Plan::Gathered(candidates));
         }
     }
-    Ok(Plan::Scan)
+    Ok(Plan::Scan(accesses.into()))
 }
 
 /// All candidates of an access in order, unless they are more than `most`.
