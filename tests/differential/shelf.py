@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from differential.env import TASK_SECONDS_MAX, Env, command
@@ -22,6 +23,18 @@ TYPES = {
     "W": "DATETIME",
     "L": "KEYWORD_LIST",
 }
+
+
+FILTERS = Path(__file__).parent / "filters.txt"
+
+
+def filters(section: str) -> list[str]:
+    """The filters of a section of filters.txt."""
+    _, begun, rest = FILTERS.read_text().partition(f"\n[{section}]\n")
+    if not begun:
+        raise KeyError(f"{FILTERS.name} has no section {section}")
+    lines = [line for line in rest.partition("\n[")[0].split("\n") if line]
+    return [line[1:-1] if line.startswith("|") else line for line in lines]
 
 
 def attributes(**values: Any) -> dict[str, Any]:
@@ -54,6 +67,20 @@ class Shelf:
             types = {key: f"INDEXED_VALUE_TYPE_{kind}" for key, kind in TYPES.items()}
             await env.rpc("AddSearchAttributes", namespace=shelf.namespace, search_attributes=types)
         return shelf
+
+    @classmethod
+    async def asked_by_status(cls, env: Env, section: str) -> None:
+        """A shelf with a run in each state, asked by the filters of that section."""
+        shelf = await cls.made(env, custom=False)
+        await shelf.statuses()
+        await shelf.ask(*filters(section))
+
+    @classmethod
+    async def asked_by_value(cls, env: Env, section: str) -> None:
+        """A shelf with search attributes of every type, asked by the filters of that section."""
+        shelf = await cls.made(env)
+        await shelf.values()
+        await shelf.ask(*filters(section))
 
     async def start(self, name: str, kind: str = "Alpha", queue: str | None = None, **fields: Any) -> str:
         request = {
