@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -18,7 +19,14 @@ from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from harness.normal import Normaliser, event, to_dict
-from harness.wire import IDENTITY, METHODS, Refusal, Wire, payload, payloads
+from harness.wire import IDENTITY, METHODS, Refusal, Wire, failure, payload, payloads
+
+# The id of a run that is not there.
+UNKNOWN_RUN = "11111111-1111-4111-8111-111111111111"
+WORKER_BUG = "WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE"
+
+# A call that is shown, of a scenario that makes it with one thing wrong at a time.
+Case = Callable[..., Awaitable[None]]
 
 # Long enough for a slow machine; each poll in a scenario is for a task that must come.
 TASK_SECONDS_MAX = 40.0
@@ -184,6 +192,18 @@ class Env:
         """Completes a workflow task with these commands."""
         return await self.rpc("RespondWorkflowTaskCompleted", task_token=task.task_token, commands=list(commands), **fields)
 
+    async def fail_task(self, task: Any) -> None:
+        """Fails a workflow task by a bug of the worker's."""
+        await self.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=WORKER_BUG, failure=failure("bug"))
+
+    def sticky_queue(self) -> dict[str, str]:
+        return {"name": self.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": self.tq}
+
+    def sticky(self, schedule_to_start_timeout: str) -> dict[str, Any]:
+        """What a completion says to get the run's next tasks on the sticky queue."""
+        times = {"schedule_to_start_timeout": schedule_to_start_timeout}
+        return {"sticky_attributes": {"worker_task_queue": self.sticky_queue(), **times}}
+
     async def step(self, *commands: dict[str, Any], **fields: Any) -> Any:
         """Polls the next workflow task and completes it with these commands; returns the task."""
         task = await self.poll()
@@ -200,40 +220,39 @@ class Env:
         """Waits until the history holds that many events of a type; returns the last of them."""
         from temporalio.api.enums.v1 import EventType
 
-        wanted = EventType.Value(f"EVENT_TYPE_{kind}")
-        token, seen = b"", []
+        wanted, seen = EventType.Value(f"EVENT_TYPE_{kind}"), []
         async with asyncio.timeout(TASK_SECONDS_MAX):
-            while True:
-                page = await self.rpc(
-                    "GetWorkflowExecutionHistory",
-                    timeout=TASK_SECONDS_MAX,
-                    execution=self.execution(workflow_id, run_id),
-                    wait_new_event=True,
-                    next_page_token=token,
-                )
+            async for page in self._pages_to_come(self.execution(workflow_id, run_id)):
                 seen += [each for each in page.history.events if each.event_type == wanted]
                 if len(seen) >= count:
                     return seen[count - 1]
-                token = page.next_page_token
-                if not token:
-                    raise AssertionError(f"the run closed with {len(seen)} of {count} {kind}")
+        raise AssertionError(f"the run closed with {len(seen)} of {count} {kind}")
 
     async def until_closed(self, run_id: str | None = None, workflow_id: str | None = None) -> Any:
         """Waits for the run's closing event and returns it."""
-        token = b""
+        only = {"history_event_filter_type": "HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT"}
         async with asyncio.timeout(TASK_SECONDS_MAX):
             while True:
-                page = await self.rpc(
-                    "GetWorkflowExecutionHistory",
-                    timeout=TASK_SECONDS_MAX,
-                    execution=self.execution(workflow_id, run_id),
-                    wait_new_event=True,
-                    history_event_filter_type="HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT",
-                    next_page_token=token,
-                )
-                if page.history.events:
-                    return page.history.events[-1]
-                token = page.next_page_token
+                async for page in self._pages_to_come(self.execution(workflow_id, run_id), **only):
+                    if page.history.events:
+                        return page.history.events[-1]
+
+    async def _pages_to_come(self, execution: dict[str, str], **fields: Any) -> AsyncIterator[Any]:
+        """Pages of a history as they come, until the run has closed and all are there."""
+        token = b""
+        while True:
+            page = await self.rpc(
+                "GetWorkflowExecutionHistory",
+                timeout=TASK_SECONDS_MAX,
+                execution=execution,
+                wait_new_event=True,
+                next_page_token=token,
+                **fields,
+            )
+            yield page
+            token = page.next_page_token
+            if not token:
+                return
 
     # --- the SDK ----------------------------------------------------------------------------------------------------
 
@@ -282,6 +301,11 @@ def schedule(env: Env, activity_id: str = "a1", **attributes: Any) -> dict[str, 
     }
     merged = {key: value for key, value in {**base, **attributes}.items() if value is not None}
     return command("SCHEDULE_ACTIVITY_TASK", **merged)
+
+
+def link_to_another_run(event_id: int = 3, kind: str = "WORKFLOW_TASK_SCHEDULED", workflow_id: str = "other") -> dict[str, Any]:
+    event = {"event_id": event_id, "event_type": f"EVENT_TYPE_{kind}"}
+    return {"workflow_event": {"namespace": "default", "workflow_id": workflow_id, "run_id": UNKNOWN_RUN, "event_ref": event}}
 
 
 def timer(timer_id: str = "t1", seconds: str = "1s") -> dict[str, Any]:

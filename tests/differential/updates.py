@@ -47,6 +47,10 @@ async def show_poll(env: Env, label: str, update_id: str, wait: str | None = Non
     return await env.show(label, "PollWorkflowExecutionUpdate", **fields)
 
 
+def begin_poll(env: Env, update_id: str, wait: str, **fields: Any) -> asyncio.Task[Any]:
+    return env.begin("PollWorkflowExecutionUpdate", update_ref=ref(env, update_id), wait_policy=wait_for(wait), **fields)
+
+
 async def until_admitted(env: Env, update_id: str, workflow_id: str | None = None) -> None:
     """Returns once the server knows the update."""
     async with asyncio.timeout(TASK_SECONDS_MAX):
@@ -65,6 +69,14 @@ async def admitted(env: Env, update_id: str, *args: Any, **fields: Any) -> async
     waiting = begin_update(env, update_id, *args, **fields)
     await until_admitted(env, update_id)
     return waiting
+
+
+async def asked_when_idle(env: Env, update_id: str, *args: Any, **fields: Any) -> tuple[Any, asyncio.Task[Any]]:
+    """Starts a run, lets its first task do nothing, asks for an update: the worker's task with it, and the call that waits."""
+    await env.start()
+    await env.step()
+    waiting = begin_update(env, update_id, *args, **fields)
+    return await env.poll(), waiting
 
 
 # --- a worker's answers ----------------------------------------------------------------------------------------------
@@ -95,48 +107,28 @@ def _request(task: Any, update_id: str) -> dict[str, Any]:
     return {"id": asked.id, "event_id": str(asked.event_id), "request": content}
 
 
+def _verdict(update_id: str, what: str, asked: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    word, kind = {"accepted": ("accept", "Acceptance"), "rejected": ("reject", "Rejection")}[what]
+    named = {
+        f"{what}_request_message_id": asked["id"],
+        f"{what}_request_sequencing_event_id": asked["event_id"],
+        f"{what}_request": asked["request"],
+    }
+    return message(update_id, word, body(kind, **named, **fields))
+
+
 def accept(task: Any, update_id: str) -> dict[str, Any]:
-    asked = _request(task, update_id)
-    return message(
-        update_id,
-        "accept",
-        body(
-            "Acceptance",
-            accepted_request_message_id=asked["id"],
-            accepted_request_sequencing_event_id=asked["event_id"],
-            accepted_request=asked["request"],
-        ),
-    )
+    return _verdict(update_id, "accepted", _request(task, update_id))
 
 
 def accept_readmitted(update_id: str, event_id: int, name: str = "up", *args: Any) -> dict[str, Any]:
     """Accepts an update that a reset brought into the history as an admitted event, for which no message is sent."""
     request = {"meta": {"update_id": update_id, "identity": "asker"}, "input": {"name": name, "args": payloads(*args)}}
-    return message(
-        update_id,
-        "accept",
-        body(
-            "Acceptance",
-            accepted_request_message_id=f"{update_id}/request",
-            accepted_request_sequencing_event_id=str(event_id),
-            accepted_request=request,
-        ),
-    )
+    return _verdict(update_id, "accepted", {"id": f"{update_id}/request", "event_id": str(event_id), "request": request})
 
 
 def reject(task: Any, update_id: str, why: str = "not valid") -> dict[str, Any]:
-    asked = _request(task, update_id)
-    return message(
-        update_id,
-        "reject",
-        body(
-            "Rejection",
-            rejected_request_message_id=asked["id"],
-            rejected_request_sequencing_event_id=asked["event_id"],
-            rejected_request=asked["request"],
-            failure=failure(why, "Rejected"),
-        ),
-    )
+    return _verdict(update_id, "rejected", _request(task, update_id), failure=failure(why, "Rejected"))
 
 
 def succeed(update_id: str, *result: Any) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """What the server refuses of calls on a run: signal, cancel, terminate, query, describe, history, reset of stickiness."""
 
-from differential.env import Env, complete_run
+from differential.env import UNKNOWN_RUN, Case, Env, complete_run
 from differential.registry import scenario
 from harness.wire import payloads
 
 LONG = "x" * 1001
 BIG = payloads("y" * (2 * 1024 * 1024 + 10))
-RUN = "11111111-1111-4111-8111-111111111111"
 
 
 @scenario
@@ -22,7 +21,7 @@ async def signal_is_validated(env: Env) -> None:
     await case("no workflow id", workflow_execution={"workflow_id": ""})
     await case("run id is no UUID", workflow_execution={"workflow_id": env.wid, "run_id": "abc"})
     await case("unknown workflow", workflow_execution={"workflow_id": "nope"})
-    await case("unknown run", workflow_execution={"workflow_id": env.wid, "run_id": RUN})
+    await case("unknown run", workflow_execution={"workflow_id": env.wid, "run_id": UNKNOWN_RUN})
     await case("no signal name", signal_name="")
     await case("signal name of 1001", signal_name=LONG)
     await case("request id of 1001", request_id=LONG)
@@ -35,6 +34,17 @@ async def signal_is_validated(env: Env) -> None:
     await case("closed run by id", workflow_execution=env.execution(run_id=run))
 
 
+async def misnamed(env: Env, case: Case) -> None:
+    """Everything that is wrong with the names of a run."""
+    await case("no execution", workflow_execution=None)
+    await case("no workflow id", workflow_execution={"workflow_id": ""})
+    await case("run id is no UUID", workflow_execution={"workflow_id": env.wid, "run_id": "abc"})
+    await case("unknown workflow", workflow_execution={"workflow_id": "nope"})
+    await case("unknown run", workflow_execution={"workflow_id": env.wid, "run_id": UNKNOWN_RUN})
+    await case("wrong first run", first_execution_run_id=UNKNOWN_RUN)
+    await case("unknown namespace", namespace="nowhere")
+
+
 @scenario
 async def cancel_is_validated(env: Env) -> None:
     """RequestCancelWorkflowExecution with one thing wrong at a time."""
@@ -45,13 +55,7 @@ async def cancel_is_validated(env: Env) -> None:
             label, "RequestCancelWorkflowExecution", **{"workflow_execution": env.execution(), **fields}
         )
 
-    await case("no execution", workflow_execution=None)
-    await case("no workflow id", workflow_execution={"workflow_id": ""})
-    await case("run id is no UUID", workflow_execution={"workflow_id": env.wid, "run_id": "abc"})
-    await case("unknown workflow", workflow_execution={"workflow_id": "nope"})
-    await case("unknown run", workflow_execution={"workflow_id": env.wid, "run_id": RUN})
-    await case("wrong first run", first_execution_run_id=RUN)
-    await case("unknown namespace", namespace="nowhere")
+    await misnamed(env, case)
     await case("request id of 1001", request_id=LONG)
     await env.rpc("TerminateWorkflowExecution", workflow_execution=env.execution())
     await case("closed run")
@@ -65,13 +69,7 @@ async def terminate_is_validated(env: Env) -> None:
     async def case(label: str, **fields: object) -> None:
         await env.show(label, "TerminateWorkflowExecution", **{"workflow_execution": env.execution(), **fields})
 
-    await case("no execution", workflow_execution=None)
-    await case("no workflow id", workflow_execution={"workflow_id": ""})
-    await case("run id is no UUID", workflow_execution={"workflow_id": env.wid, "run_id": "abc"})
-    await case("unknown workflow", workflow_execution={"workflow_id": "nope"})
-    await case("unknown run", workflow_execution={"workflow_id": env.wid, "run_id": RUN})
-    await case("wrong first run", first_execution_run_id=RUN)
-    await case("unknown namespace", namespace="nowhere")
+    await misnamed(env, case)
     await case("terminated", first_execution_run_id=run, reason="why", details=payloads("d", 1))
     await case("again")
     await case("again by run id", workflow_execution=env.execution(run_id=run))
@@ -91,7 +89,7 @@ async def describe_is_validated(env: Env) -> None:
     await case("no workflow id", {"workflow_id": ""})
     await case("run id is no UUID", {"workflow_id": env.wid, "run_id": "abc"})
     await case("unknown workflow", {"workflow_id": "nope"})
-    await case("unknown run", {"workflow_id": env.wid, "run_id": RUN})
+    await case("unknown run", {"workflow_id": env.wid, "run_id": UNKNOWN_RUN})
     await case("unknown namespace", env.execution(), namespace="nowhere")
     await case("no namespace", env.execution(), namespace="")
 
@@ -109,7 +107,7 @@ async def history_is_validated(env: Env) -> None:
         await case("no workflow id", {"workflow_id": ""})
         await case("run id is no UUID", {"workflow_id": env.wid, "run_id": "abc"})
         await case("unknown workflow", {"workflow_id": "nope"})
-        await case("unknown run", {"workflow_id": env.wid, "run_id": RUN})
+        await case("unknown run", {"workflow_id": env.wid, "run_id": UNKNOWN_RUN})
         await case("unknown namespace", env.execution(), namespace="nowhere")
         await case("malformed page token", env.execution(), next_page_token=b"rubbish")
         await case("negative page size", env.execution(), maximum_page_size=-1)
@@ -128,7 +126,7 @@ async def query_is_validated(env: Env) -> None:
     await case("no workflow id", {"workflow_id": ""})
     await case("run id is no UUID", {"workflow_id": env.wid, "run_id": "abc"})
     await case("unknown workflow", {"workflow_id": "nope"})
-    await case("unknown run", {"workflow_id": env.wid, "run_id": RUN})
+    await case("unknown run", {"workflow_id": env.wid, "run_id": UNKNOWN_RUN})
     await case("unknown namespace", env.execution(), namespace="nowhere")
     await case("no query type", env.execution(), {"query_type": ""})
     await env.show("no query", "QueryWorkflow", timeout=3, execution=env.execution())

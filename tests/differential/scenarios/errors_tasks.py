@@ -3,13 +3,12 @@
 import base64
 import uuid
 
-from differential.env import Env, Refusal, complete_run, schedule
+from differential.env import UNKNOWN_RUN, Env, Refusal, complete_run, schedule
 from differential.registry import scenario
 from harness.wire import failure, payloads
 
 LONG = "x" * 1001
 BIG = payloads("y" * (2 * 1024 * 1024 + 10))
-RUN = "11111111-1111-4111-8111-111111111111"
 
 WORKFLOW_RESPONSES = {
     "RespondWorkflowTaskCompleted": {},
@@ -135,7 +134,7 @@ async def by_id_calls_are_validated(env: Env) -> None:
         await case("no workflow id", workflow_id="")
         await case("no activity id", activity_id="")
         await case("unknown workflow", workflow_id="nope", run_id="")
-        await case("unknown run", run_id=RUN)
+        await case("unknown run", run_id=UNKNOWN_RUN)
         await case("run id is no UUID", run_id="x")
         await case("unknown activity", activity_id="nope")
         await case("unknown namespace", namespace="nowhere")

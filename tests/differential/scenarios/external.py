@@ -2,12 +2,10 @@
 
 import asyncio
 
-from differential.env import Env, command, complete_run
+from differential.env import UNKNOWN_RUN, Env, command, complete_run
 from differential.registry import scenario
 from differential.scenarios.children import child, children_queue, with_child
 from harness.wire import payload, payloads
-
-UNKNOWN_RUN = "11111111-1111-4111-8111-111111111111"
 
 
 def signal_to(env: Env, workflow_id: str, run_id: str | None = None, **attributes: object) -> dict[str, object]:

@@ -2,11 +2,9 @@
 
 import asyncio
 
-from differential.env import TASK_SECONDS_MAX, Env, Refusal, command, complete_run, schedule, timer
+from differential.env import TASK_SECONDS_MAX, UNKNOWN_RUN, Case, Env, Refusal, command, complete_run, link_to_another_run, schedule, timer
 from differential.registry import scenario
 from harness.wire import failure, payload, payloads
-
-UNKNOWN_RUN = "11111111-1111-4111-8111-111111111111"
 
 
 async def until_deleted(env: Env, workflow_id: str | None = None, run_id: str | None = None) -> None:
@@ -128,6 +126,16 @@ async def delete_one_run_of_a_chain(env: Env) -> None:
     await env.show("describe by id", "DescribeWorkflowExecution", execution=env.execution())
 
 
+async def misnamed(env: Env, case: Case) -> None:
+    """Everything that is wrong with the names of a run."""
+    await case("no execution", workflow_execution=None)
+    await case("no workflow id", workflow_execution={"run_id": UNKNOWN_RUN})
+    await case("run id is no UUID", workflow_execution=env.execution(run_id="nope"))
+    await case("unknown workflow", workflow_execution=env.execution(env.name("nobody")))
+    await case("unknown run", workflow_execution=env.execution(run_id=UNKNOWN_RUN))
+    await case("unknown namespace", namespace="nowhere")
+
+
 @scenario
 async def delete_is_validated(env: Env) -> None:
     """DeleteWorkflowExecution with one thing wrong at a time."""
@@ -136,12 +144,7 @@ async def delete_is_validated(env: Env) -> None:
     async def case(label: str, **fields: object) -> None:
         await env.show(label, "DeleteWorkflowExecution", **{"workflow_execution": env.execution(), **fields})
 
-    await case("no execution", workflow_execution=None)
-    await case("no workflow id", workflow_execution={"run_id": UNKNOWN_RUN})
-    await case("run id is no UUID", workflow_execution=env.execution(run_id="nope"))
-    await case("unknown workflow", workflow_execution=env.execution(env.name("nobody")))
-    await case("unknown run", workflow_execution=env.execution(run_id=UNKNOWN_RUN))
-    await case("unknown namespace", namespace="nowhere")
+    await misnamed(env, case)
     await env.show("it is still there", "DescribeWorkflowExecution", execution=env.execution())
 
 
@@ -200,12 +203,7 @@ async def options_update_is_validated(env: Env) -> None:
         }
         await env.show(label, "UpdateWorkflowExecutionOptions", **{**base, **fields})
 
-    await case("no execution", workflow_execution=None)
-    await case("no workflow id", workflow_execution={"run_id": UNKNOWN_RUN})
-    await case("run id is no UUID", workflow_execution=env.execution(run_id="nope"))
-    await case("unknown workflow", workflow_execution=env.execution(env.name("nobody")))
-    await case("unknown run", workflow_execution=env.execution(run_id=UNKNOWN_RUN))
-    await case("unknown namespace", namespace="nowhere")
+    await misnamed(env, case)
     await case("no options", workflow_execution_options=None)
     await case("no mask", update_mask=None)
     await case("unknown field in the mask", update_mask="nonsense")
@@ -219,14 +217,7 @@ async def options_update_is_validated(env: Env) -> None:
 @scenario
 async def links_everywhere(env: Env) -> None:
     """Links on a start, a signal, a cancel request and a termination are on their events."""
-    link = {
-        "workflow_event": {
-            "namespace": "default",
-            "workflow_id": "other",
-            "run_id": UNKNOWN_RUN,
-            "event_ref": {"event_id": 3, "event_type": "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"},
-        }
-    }
+    link = link_to_another_run()
     batch = {"batch_job": {"job_id": "job"}}
     await env.start(links=[link, batch])
     await env.signal("s", links=[link])

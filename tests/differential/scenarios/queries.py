@@ -5,7 +5,6 @@ from typing import Any
 
 from differential.env import Env, Refusal, complete_run
 from differential.registry import scenario
-from differential.scenarios.workflow_tasks import sticky, sticky_queue
 from harness.wire import failure, payloads
 
 
@@ -189,8 +188,8 @@ async def query_on_sticky_queue(env: Env) -> None:
     """A query of a sticky run goes to the sticky queue, with no history in it."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
-    waiting = await env.start_polling(sticky_queue(env))
+    await env.complete(task, **env.sticky("5s"))
+    waiting = await env.start_polling(env.sticky_queue())
     asked = ask(env)
     task = await waiting
     env.response("query task", "PollWorkflowTaskQueue", task)
@@ -203,7 +202,7 @@ async def query_falls_back_from_sticky_queue(env: Env) -> None:
     """A query of a sticky run whose worker is gone goes to the normal queue, with the whole history."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env, "1s"))
+    await env.complete(task, **env.sticky("1s"))
     asked = ask(env)
     task = await env.poll()
     env.response("query task", "PollWorkflowTaskQueue", task)

@@ -2,13 +2,11 @@
 
 import asyncio
 
-from differential.env import Env, command, complete_run, schedule, timer
+from differential.env import UNKNOWN_RUN, Env, command, complete_run, schedule, timer
 from differential.registry import scenario
 from differential.scenarios.children import child, with_child
 from differential.updates import accept, accept_readmitted, admitted, answer, begin_update, reject, show_poll, succeed
 from harness.wire import failure, payload, payloads
-
-UNKNOWN_RUN = "11111111-1111-4111-8111-111111111111"
 
 
 async def reset(env: Env, label: str, event_id: int, run_id: str | None = None, **fields: object) -> str | None:

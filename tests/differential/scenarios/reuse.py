@@ -1,6 +1,6 @@
 """Workflow id reuse and conflict policies: which start wins, what the loser is told, what happens to the open run."""
 
-from differential.env import Env, command, complete_run
+from differential.env import Env, command, complete_run, link_to_another_run
 from differential.registry import scenario
 from harness.wire import failure, payload, payloads
 
@@ -68,16 +68,7 @@ async def conflict_use_existing_attaches(env: Env) -> None:
         request_id="second",
         workflow_id_conflict_policy="WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING",
         on_conflict_options={"attach_request_id": True, "attach_links": True, "attach_completion_callbacks": True},
-        links=[
-            {
-                "workflow_event": {
-                    "namespace": "default",
-                    "workflow_id": "other",
-                    "run_id": "11111111-1111-4111-8111-111111111111",
-                    "event_ref": {"event_id": 3, "event_type": "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"},
-                }
-            }
-        ],
+        links=[link_to_another_run()],
     )
     await env.show("attached", "StartWorkflowExecution", **fields)
     await env.show("attached again", "StartWorkflowExecution", **fields)

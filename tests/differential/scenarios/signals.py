@@ -1,6 +1,6 @@
 """Signals: before the first task, while a task is started, several at once, with everything a signal carries."""
 
-from differential.env import Env, complete_run
+from differential.env import Env, complete_run, link_to_another_run
 from differential.registry import scenario
 from harness.wire import payload, payloads
 
@@ -90,16 +90,7 @@ async def signal_by_run_id_and_links(env: Env) -> None:
     await env.signal(
         "s",
         workflow_execution=env.execution(run_id=run),
-        links=[
-            {
-                "workflow_event": {
-                    "namespace": "default",
-                    "workflow_id": "from",
-                    "run_id": "11111111-1111-4111-8111-111111111111",
-                    "event_ref": {"event_id": 1, "event_type": "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"},
-                }
-            }
-        ],
+        links=[link_to_another_run(1, "WORKFLOW_EXECUTION_STARTED", "from")],
     )
     await env.history("open run")
 

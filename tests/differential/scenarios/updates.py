@@ -2,12 +2,14 @@
 
 import asyncio
 
-from differential.env import Env, complete_run, schedule, timer
+from differential.env import UNKNOWN_RUN, Env, complete_run, schedule, timer
 from differential.registry import scenario
 from differential.updates import (
     accept,
     admitted,
     answer,
+    asked_when_idle,
+    begin_poll,
     begin_update,
     carry,
     ended,
@@ -25,10 +27,7 @@ from harness.wire import Refusal, payload, payloads
 @scenario
 async def update_completed_in_one_task(env: Env) -> None:
     """An update to an idle run, accepted and completed by one workflow task: the message, the answer, the history."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1", "in", 2)
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1", "in", 2)
     env.response("task with the update", "PollWorkflowTaskQueue", task)
     await answer(env, task, accept(task, "u1"), succeed("u1", "out"))
     await ended(env, "update", waiting)
@@ -51,11 +50,7 @@ async def update_accepted_then_completed(env: Env) -> None:
     await show_poll(env, "poll, no stage", "u1")
     await show_poll(env, "poll for accepted", "u1", "ACCEPTED")
     second = begin_update(env, "u1", wait="COMPLETED")
-    third = env.begin(
-        "PollWorkflowExecutionUpdate",
-        update_ref=ref(env, "u1"),
-        wait_policy={"lifecycle_stage": "UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED"},
-    )
+    third = begin_poll(env, "u1", "COMPLETED")
     activity = await env.poll_activity()
     await env.rpc("RespondActivityTaskCompleted", task_token=activity.task_token, result=payloads("r"))
     task = await env.poll()
@@ -70,10 +65,7 @@ async def update_accepted_then_completed(env: Env) -> None:
 @scenario
 async def update_failed(env: Env) -> None:
     """An update that is accepted and then fails: the failure is its outcome, not an error of the call."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, accept(task, "u1"), fail("u1"))
     await ended(env, "update", waiting)
     await show_poll(env, "poll", "u1", "COMPLETED")
@@ -83,10 +75,7 @@ async def update_failed(env: Env) -> None:
 @scenario
 async def update_rejected_on_idle_run(env: Env) -> None:
     """A rejected update on an idle run leaves nothing in the history; the next events take the ids of its task."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     env.response("task with the update", "PollWorkflowTaskQueue", task)
     await env.history("while the task is started")
     await answer(env, task, reject(task, "u1"))
@@ -121,18 +110,17 @@ async def update_rejected_discarding_events(env: Env) -> None:
 @scenario
 async def update_rejected_twelve_times(env: Env) -> None:
     """Rejections in a row on a sticky run: which of their tasks the server writes into the history all the same."""
-    sticky = {"name": env.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": env.tq}
-    attributes = {"worker_task_queue": sticky, "schedule_to_start_timeout": "30s"}
+    sticky, attributes = env.sticky_queue(), env.sticky("30s")
     await env.start()
     poller = await env.start_polling(sticky)
-    await env.step(sticky_attributes=attributes)
+    await env.step(**attributes)
     for number in range(12):
         waiting = begin_update(env, f"u{number}")
         task = await poller
         if number < 11:
             poller = await env.start_polling(sticky)
         env.note(f"task {number}", [task.previous_started_event_id, task.started_event_id, len(task.history.events)])
-        await answer(env, task, reject(task, f"u{number}"), sticky_attributes=attributes)
+        await answer(env, task, reject(task, f"u{number}"), **attributes)
         await waiting
     env.note("events", len(await env.events()))
     await env.history("after twelve rejections")
@@ -155,10 +143,7 @@ async def update_rejected_with_other_events(env: Env) -> None:
 @scenario
 async def update_rejected_with_commands(env: Env) -> None:
     """A rejected update whose speculative task also starts a timer: then the task is real."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, reject(task, "u1"), then=[timer("t", "100s")])
     await ended(env, "update", waiting)
     await env.history("after the rejection")
@@ -228,10 +213,7 @@ async def updates_side_by_side(env: Env) -> None:
 @scenario
 async def update_messages_among_commands(env: Env) -> None:
     """Commands before, between and behind the messages of an update: the order of events is the commands'."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     messages = [accept(task, "u1"), succeed("u1", "out")]
     carried = carry(*messages)
     await env.complete(
@@ -244,10 +226,7 @@ async def update_messages_among_commands(env: Env) -> None:
 @scenario
 async def update_messages_without_commands(env: Env) -> None:
     """Messages that no command carries: they come after the commands, and the update is answered all the same."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await env.complete(task, timer("t", "100s"), messages=[accept(task, "u1"), succeed("u1", "out")])
     await ended(env, "update", waiting)
     await env.history("after the update")
@@ -275,10 +254,7 @@ async def update_same_id_while_admitted(env: Env) -> None:
 @scenario
 async def update_same_id_after_rejection(env: Env) -> None:
     """The id of a rejected update can be used again: nothing is remembered of the rejection."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1", 1)
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1", 1)
     await answer(env, task, reject(task, "u1"))
     await ended(env, "rejected", waiting)
     waiting = begin_update(env, "u1", 2)
@@ -324,21 +300,20 @@ async def update_request_carries_everything(env: Env) -> None:
 @scenario
 async def update_on_sticky_queue(env: Env) -> None:
     """An update to a sticky run: the task is on the sticky queue with only its own speculative events."""
-    sticky = {"name": env.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": env.tq}
-    attributes = {"worker_task_queue": sticky, "schedule_to_start_timeout": "30s"}
+    sticky, attributes = env.sticky_queue(), env.sticky("30s")
     await env.start()
     poller = await env.start_polling(sticky)
-    await env.step(sticky_attributes=attributes)
+    await env.step(**attributes)
     waiting = begin_update(env, "u1")
     task = await poller
     env.response("task", "PollWorkflowTaskQueue", task)
     poller = await env.start_polling(sticky)
-    await answer(env, task, reject(task, "u1"), sticky_attributes=attributes)
+    await answer(env, task, reject(task, "u1"), **attributes)
     await ended(env, "rejected", waiting)
     waiting = begin_update(env, "u2")
     task = await poller
     env.response("task after the rejection", "PollWorkflowTaskQueue", task)
-    await answer(env, task, accept(task, "u2"), succeed("u2", "out"), sticky_attributes=attributes)
+    await answer(env, task, accept(task, "u2"), succeed("u2", "out"), **attributes)
     await ended(env, "completed", waiting)
     await env.history("after both")
 
@@ -346,12 +321,12 @@ async def update_on_sticky_queue(env: Env) -> None:
 @scenario
 async def update_falls_back_from_sticky_queue(env: Env) -> None:
     """An update to a sticky run whose worker is gone: the task comes on the normal queue; what the history says of it."""
-    sticky = {"name": env.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": env.tq}
+    sticky, attributes = env.sticky_queue(), env.sticky("1s")
     await env.start()
     poller = await env.start_polling(sticky)
-    await env.step(timer("t", "100s"), sticky_attributes={"worker_task_queue": sticky, "schedule_to_start_timeout": "1s"})
+    await env.step(timer("t", "100s"), **attributes)
     await env.signal("uses up the poller")
-    await env.complete(await poller, sticky_attributes={"worker_task_queue": sticky, "schedule_to_start_timeout": "1s"})
+    await env.complete(await poller, **attributes)
     waiting = begin_update(env, "u1")
     task = await env.poll()
     env.response("task", "PollWorkflowTaskQueue", task)
@@ -389,7 +364,7 @@ async def update_is_validated(env: Env) -> None:
     await case("no workflow id", workflow_execution={"run_id": run})
     await case("run id is no UUID", workflow_execution=env.execution(run_id="nope"))
     await case("unknown workflow", workflow_execution=env.execution(env.name("nobody")))
-    await case("unknown run", workflow_execution=env.execution(run_id="11111111-1111-4111-8111-111111111111"))
+    await case("unknown run", workflow_execution=env.execution(run_id=UNKNOWN_RUN))
     await case("unknown namespace", namespace="nowhere")
     await case("no namespace", namespace="")
     await case("no request", request={})
@@ -397,7 +372,7 @@ async def update_is_validated(env: Env) -> None:
     await case("no input", request={"meta": {"update_id": "u"}})
     await case("no name", request={"meta": {"update_id": "u"}, "input": {"args": payloads(1)}})
     await case("id of 1001", request=asks(meta={"update_id": "x" * 1001}))
-    await case("first run is another", first_execution_run_id="11111111-1111-4111-8111-111111111111")
+    await case("first run is another", first_execution_run_id=UNKNOWN_RUN)
     await case("wait for admitted", wait="ADMITTED")
     await env.history("nothing of it")
 
@@ -429,13 +404,13 @@ async def poll_update_is_validated(env: Env) -> None:
         await env.show(label, "PollWorkflowExecutionUpdate", **{"update_ref": good, **fields})
 
     await case("unknown update")
-    await case("unknown update, waiting", wait_policy={"lifecycle_stage": "UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED"})
+    await case("unknown update, waiting", wait_policy=wait_for("COMPLETED"))
     await case("no reference", update_ref=None)
     await case("no execution", update_ref={"update_id": "u"})
     await case("no workflow id", update_ref={"workflow_execution": {"run_id": run}, "update_id": "u"})
     await case("no update id", update_ref=ref(env, ""))
     await case("unknown workflow", update_ref=ref(env, "u", env.name("nobody")))
-    await case("unknown run", update_ref=ref(env, "u", run_id="11111111-1111-4111-8111-111111111111"))
+    await case("unknown run", update_ref=ref(env, "u", run_id=UNKNOWN_RUN))
     await case("run id is no UUID", update_ref=ref(env, "u", run_id="nope"))
     await case("unknown namespace", namespace="nowhere")
 
@@ -447,11 +422,7 @@ async def poll_update_of_admitted(env: Env) -> None:
     waiting = await admitted(env, "u1")
     await show_poll(env, "no stage", "u1")
     await show_poll(env, "admitted", "u1", "ADMITTED")
-    polled = env.begin(
-        "PollWorkflowExecutionUpdate",
-        update_ref=ref(env, "u1"),
-        wait_policy={"lifecycle_stage": "UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED"},
-    )
+    polled = begin_poll(env, "u1", "ACCEPTED")
     task = await env.poll()
     await answer(env, task, accept(task, "u1"))
     await env.ended("accepted", "PollWorkflowExecutionUpdate", polled)
@@ -469,15 +440,10 @@ async def update_wait_ends_with_the_deadline(env: Env) -> None:
         except Refusal as error:
             env.note(label, error.code)
 
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1", timeout=2.0)
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1", timeout=2.0)
     await answer(env, task, accept(task, "u1"))
     await code("completion awaited", waiting)
-    polled = env.begin(
-        "PollWorkflowExecutionUpdate", timeout=2.0, update_ref=ref(env, "u1"), wait_policy=wait_for("COMPLETED")
-    )
+    polled = begin_poll(env, "u1", "COMPLETED", timeout=2.0)
     await code("completion polled", polled)
     await code("nobody takes the task", begin_update(env, "u2", timeout=2.0))
     await show_poll(env, "the update that nobody took", "u2")
@@ -491,13 +457,10 @@ async def update_wait_ends_with_the_deadline(env: Env) -> None:
 @scenario
 async def update_wait_ends_with_the_servers_patience(env: Env) -> None:
     """A caller with a long deadline is answered after twenty seconds with the stage that was reached, to ask again."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, accept(task, "u1"))
     unseen = begin_update(env, "u2")
-    polled = env.begin("PollWorkflowExecutionUpdate", update_ref=ref(env, "u1"), wait_policy=wait_for("COMPLETED"))
+    polled = begin_poll(env, "u1", "COMPLETED")
     await ended(env, "accepted", waiting)
     await ended(env, "admitted", unseen)
     await env.ended("polled", "PollWorkflowExecutionUpdate", polled)

@@ -2,12 +2,13 @@
 
 import asyncio
 
-from differential.env import Env, command, complete_run, timer
+from differential.env import Env, command, complete_run, link_to_another_run, timer
 from differential.registry import scenario
 from differential.updates import (
     accept,
     admitted,
     answer,
+    asked_when_idle,
     begin_update,
     body,
     carry,
@@ -22,16 +23,11 @@ from differential.updates import (
 )
 from harness.wire import failure, payload, payloads
 
-BUG = "WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE"
-
 
 @scenario
 async def update_completes_with_the_run(env: Env) -> None:
     """An update accepted and completed by the task that also completes the run."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, accept(task, "u1"), succeed("u1", "last"), then=[complete_run("bye")])
     await ended(env, "update", waiting)
     await env.history("closed run")
@@ -42,10 +38,7 @@ async def update_completes_with_the_run(env: Env) -> None:
 @scenario
 async def update_failed_on_closed_run(env: Env) -> None:
     """The failure of an update is still told after the run closed."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, accept(task, "u1"), fail("u1"), then=[complete_run()])
     await ended(env, "update", waiting)
     await show_poll(env, "poll on the closed run", "u1")
@@ -54,10 +47,7 @@ async def update_failed_on_closed_run(env: Env) -> None:
 @scenario
 async def update_accepted_when_the_run_completes(env: Env) -> None:
     """An accepted update whose run completes without completing it: what its caller and later polls are told."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(env, task, accept(task, "u1"), then=[complete_run("bye")])
     await ended(env, "update", waiting)
     await env.history("closed run")
@@ -114,10 +104,7 @@ async def update_admitted_when_the_run_ends(env: Env) -> None:
 @scenario
 async def update_seen_but_not_answered(env: Env) -> None:
     """A worker that completes a task with an update in it and says nothing of the update."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await env.complete(task)
     await ended(env, "update", waiting)
     await env.history("after the task")
@@ -131,10 +118,7 @@ async def update_seen_but_not_answered(env: Env) -> None:
 @scenario
 async def update_seen_when_the_run_completes(env: Env) -> None:
     """A task with an update that completes the run and says nothing of the update."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await env.complete(task, complete_run())
     await ended(env, "update", waiting)
     await env.history("closed run")
@@ -207,10 +191,7 @@ async def update_admitted_when_the_run_continues_as_new(env: Env) -> None:
 @scenario
 async def update_accepted_when_the_run_continues_as_new(env: Env) -> None:
     """An accepted update whose run continues as new without completing it."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await answer(
         env, task, accept(task, "u1"), then=[command("CONTINUE_AS_NEW_WORKFLOW_EXECUTION", workflow_type={"name": "Demo"})]
     )
@@ -221,11 +202,8 @@ async def update_accepted_when_the_run_continues_as_new(env: Env) -> None:
 @scenario
 async def update_after_a_failed_task(env: Env) -> None:
     """A task with an update that fails: the update comes again with the next attempt; a signal then makes it a real task."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=BUG, failure=failure("bug"))
+    task, waiting = await asked_when_idle(env, "u1")
+    await env.fail_task(task)
     await env.history("after the failure")
     task = await env.poll()
     env.response("second attempt", "PollWorkflowTaskQueue", task)
@@ -237,11 +215,8 @@ async def update_after_a_failed_task(env: Env) -> None:
 @scenario
 async def update_rejected_after_a_failed_task(env: Env) -> None:
     """A rejection by the second attempt of a task that began as speculative."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=BUG, failure=failure("bug"))
+    task, waiting = await asked_when_idle(env, "u1")
+    await env.fail_task(task)
     task = await env.poll()
     await answer(env, task, reject(task, "u1"))
     await ended(env, "update", waiting)
@@ -254,7 +229,7 @@ async def update_to_a_run_whose_task_keeps_failing(env: Env) -> None:
     await env.start()
     for attempt in range(4):
         task = await env.poll()
-        await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=BUG, failure=failure("bug"))
+        await env.fail_task(task)
         if attempt in (1, 3):
             waiting = begin_update(env, f"u{attempt}", timeout=2.0)
             try:
@@ -351,10 +326,7 @@ async def update_task_and_a_reset_of_stickiness(env: Env) -> None:
 @scenario
 async def update_task_and_termination(env: Env) -> None:
     """A run terminated while a speculative task is started: what of the task is in the history, and the late answer."""
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     await env.rpc("TerminateWorkflowExecution", workflow_execution=env.execution(), reason="r")
     await ended(env, "update", waiting)
     await env.history("terminated run")
@@ -443,10 +415,7 @@ async def update_limits_in_flight(env: Env) -> None:
 async def update_payloads_over_the_limit(env: Env) -> None:
     """Results and failures over the payload limit in an update's answer."""
     big = "y" * (2 * 1024 * 1024 + 10)
-    await env.start()
-    await env.step()
-    waiting = begin_update(env, "u1")
-    task = await env.poll()
+    task, waiting = await asked_when_idle(env, "u1")
     messages = [accept(task, "u1"), succeed("u1", big)]
     await env.show(
         "result over the limit",
@@ -469,16 +438,7 @@ async def update_with_links_and_request_id(env: Env) -> None:
         "meta": {"update_id": "u1", "identity": "asker"},
         "input": {"name": "up", "args": payloads(1)},
         "request_id": "r1",
-        "links": [
-            {
-                "workflow_event": {
-                    "namespace": "default",
-                    "workflow_id": "other",
-                    "run_id": "11111111-1111-4111-8111-111111111111",
-                    "event_ref": {"event_id": 3, "event_type": "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"},
-                }
-            }
-        ],
+        "links": [link_to_another_run()],
     }
     waiting = env.begin("UpdateWorkflowExecution", **request_fields(env, "", request=request))
     task = await env.poll()

@@ -1,10 +1,8 @@
 """Workflow tasks: failure and attempts without events, time-outs, forced tasks, stickiness, what a completion may ask for."""
 
-from differential.env import Env, command, complete_run, schedule, timer
+from differential.env import WORKER_BUG, Env, command, complete_run, schedule, timer
 from differential.registry import scenario
 from harness.wire import failure, payload, payloads
-
-REASON = "WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE"
 
 
 @scenario
@@ -16,7 +14,7 @@ async def task_failed_then_completed(env: Env) -> None:
         "first failure",
         "RespondWorkflowTaskFailed",
         task_token=task.task_token,
-        cause=REASON,
+        cause=WORKER_BUG,
         failure=failure("bug"),
     )
     await env.history("after the first failure")
@@ -24,7 +22,7 @@ async def task_failed_then_completed(env: Env) -> None:
     env.response("second attempt", "PollWorkflowTaskQueue", task)
     await env.show("describe during the second attempt", "DescribeWorkflowExecution", execution=env.execution())
     await env.show(
-        "second failure", "RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug 2")
+        "second failure", "RespondWorkflowTaskFailed", task_token=task.task_token, cause=WORKER_BUG, failure=failure("bug 2")
     )
     await env.history("after the second failure")
     task = await env.poll()
@@ -38,7 +36,7 @@ async def signal_during_a_transient_attempt(env: Env) -> None:
     """A signal while a second attempt is scheduled but not started turns it into a real task of attempt 1."""
     await env.start()
     task = await env.poll()
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug"))
+    await env.fail_task(task)
     await env.signal("s")
     await env.history("after the signal")
     task = await env.poll()
@@ -52,7 +50,7 @@ async def signal_during_a_started_transient_attempt(env: Env) -> None:
     """A signal while a second attempt is started is buffered until that attempt ends."""
     await env.start()
     task = await env.poll()
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug"))
+    await env.fail_task(task)
     task = await env.poll()
     await env.signal("s")
     await env.history("while the attempt is started")
@@ -68,7 +66,7 @@ async def task_fails_with_buffered_signal(env: Env) -> None:
     await env.start()
     task = await env.poll()
     await env.signal("s")
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug"))
+    await env.fail_task(task)
     await env.history("after the failure")
     task = await env.poll()
     env.response("next task", "PollWorkflowTaskQueue", task)
@@ -168,29 +166,14 @@ async def new_task_returned_when_events_came(env: Env) -> None:
     await env.history("the run")
 
 
-def sticky(env: Env, timeout: str = "5s") -> dict[str, object]:
-    return {
-        "sticky_attributes": {
-            "worker_task_queue": {
-                "name": env.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": env.tq
-            },
-            "schedule_to_start_timeout": timeout,
-        }
-    }
-
-
-def sticky_queue(env: Env) -> dict[str, object]:
-    return {"name": env.name("sticky"), "kind": "TASK_QUEUE_KIND_STICKY", "normal_name": env.tq}
-
-
 @scenario
 async def sticky_task(env: Env) -> None:
     """A completion with sticky attributes: the next task is on the sticky queue and carries only the new events."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
+    await env.complete(task, **env.sticky("5s"))
     await env.show("describe", "DescribeWorkflowExecution", execution=env.execution())
-    waiting = await env.start_polling(sticky_queue(env))
+    waiting = await env.start_polling(env.sticky_queue())
     await env.signal("s")
     task = await waiting
     env.response("sticky task", "PollWorkflowTaskQueue", task)
@@ -203,9 +186,9 @@ async def sticky_times_out(env: Env) -> None:
     """Nobody polls the sticky queue: the time-out is an event, and the task falls back to the normal queue in full."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env, "1s"))
+    await env.complete(task, **env.sticky("1s"))
     # A poll that ends empty makes the sticky queue known and its worker gone.
-    await env.no_task("sticky poll", queue=sticky_queue(env))
+    await env.no_task("sticky poll", queue=env.sticky_queue())
     await env.signal("s")
     task = await env.poll()
     env.response("task on the normal queue", "PollWorkflowTaskQueue", task)
@@ -218,7 +201,7 @@ async def sticky_queue_never_polled(env: Env) -> None:
     """A sticky queue that nobody has ever polled: where the next task goes at once."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
+    await env.complete(task, **env.sticky("5s"))
     await env.signal("s")
     task = await env.poll()
     await env.complete(task, complete_run())
@@ -230,7 +213,7 @@ async def sticky_reset(env: Env) -> None:
     """ResetStickyTaskQueue: the next task is on the normal queue."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
+    await env.complete(task, **env.sticky("5s"))
     await env.show("reset", "ResetStickyTaskQueue", execution=env.execution())
     await env.signal("s")
     task = await env.poll()
@@ -242,11 +225,11 @@ async def sticky_task_fails(env: Env) -> None:
     """A failed task on a sticky queue clears the stickiness: the next attempt is on the normal queue."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
-    waiting = await env.start_polling(sticky_queue(env))
+    await env.complete(task, **env.sticky("5s"))
+    waiting = await env.start_polling(env.sticky_queue())
     await env.signal("s")
     task = await waiting
-    await env.rpc("RespondWorkflowTaskFailed", task_token=task.task_token, cause=REASON, failure=failure("bug"))
+    await env.fail_task(task)
     task = await env.poll()
     env.response("next attempt", "PollWorkflowTaskQueue", task)
     await env.complete(task, complete_run())
@@ -258,7 +241,7 @@ async def sticky_shutdown(env: Env) -> None:
     """ShutdownWorker with a sticky queue: tasks that come afterwards go to the normal queue."""
     await env.start()
     task = await env.poll()
-    await env.complete(task, **sticky(env))
+    await env.complete(task, **env.sticky("5s"))
     await env.rpc("ShutdownWorker", sticky_task_queue=env.name("sticky"), reason="bye")
     await env.signal("s")
     task = await env.poll()
