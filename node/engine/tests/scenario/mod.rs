@@ -1,6 +1,6 @@
 //! A world for engine scenarios: one shard in memory, a clock that the scenario moves, and text of what happened.
 //!
-//! A scenario gives commands and compares [`World::history`] and [`World::effects`] with text in the test. Ids that the engine makes are
+//! A scenario gives commands and compares [`World::news`] and [`World::effects`] with text in the test. Ids that the engine makes are
 //! shown by order of appearance.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
@@ -16,6 +16,7 @@ use stanchion_engine::{Features, GroupId, Position, RunKey, StateReader, Table, 
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{Bounds, Command, OutboxDelivery, Poller, Reservation};
 use stanchion_proto::row::BufferedRow;
+use stanchion_proto::temporal::command::v1 as cmd;
 use stanchion_proto::temporal::common::v1::{Payload, Payloads, RetryPolicy, WorkflowExecution};
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{ApplicationFailureInfo, Failure};
@@ -79,6 +80,8 @@ pub struct World {
     alone: BTreeSet<RunKey>,
     /// Messages that wait, as the leader knows them.
     pub outbox: BTreeSet<OutboxKey>,
+    /// What [`World::news`] has shown of each run.
+    shown: BTreeMap<usize, String>,
 }
 
 pub const T0: i64 = 1_700_000_000 * SECOND;
@@ -105,7 +108,37 @@ impl World {
             runs: Vec::new(),
             alone: BTreeSet::new(),
             outbox: BTreeSet::new(),
+            shown: BTreeMap::new(),
         }
+    }
+
+    /// One run, whose first workflow task is with the worker. [`World::news`] goes on from there.
+    pub fn at_work() -> Self {
+        let mut world = Self::new();
+        assert_eq!(world.start(), "started run-1");
+        assert_eq!(world.poll_of(WORKFLOW), "task 3 attempt 1");
+        assert_eq!(
+            world.news(),
+            "1 WorkflowExecutionStarted task-timeout=10s\n\
+             2 WorkflowTaskScheduled queue=tq\n\
+             3 WorkflowTaskStarted scheduled=2\n"
+        );
+        world
+    }
+
+    /// One run, whose first workflow task gave these commands. [`World::news`] goes on behind that task.
+    pub fn after(commands: Vec<cmd::Command>) -> Self {
+        let mut world = Self::at_work();
+        assert_eq!(world.complete(commands), "completed");
+        let completed = "4 WorkflowTaskCompleted scheduled=2 started=3\n";
+        assert!(world.history_of(1).strip_prefix(&world.shown[&1]).unwrap().starts_with(completed));
+        *world.shown.get_mut(&1).unwrap() += completed;
+        world
+    }
+
+    /// One run, whose first workflow task gave no commands.
+    pub fn idle() -> Self {
+        Self::after(Vec::new())
     }
 
     /// Moves the clock.
@@ -193,6 +226,19 @@ impl World {
     /// The stored history of the n-th run that was started, from 1.
     pub fn history_of(&self, n: usize) -> String {
         self.events_of(n).iter().map(|event| self.ids(&show::event(event)) + "\n").collect()
+    }
+
+    /// What was added to the newest run's history since this was last asked.
+    pub fn news(&mut self) -> String {
+        self.news_of(self.runs.len())
+    }
+
+    /// What was added to the n-th run's history since this was last asked. What was there then must be there still.
+    pub fn news_of(&mut self, n: usize) -> String {
+        let now = self.history_of(n);
+        let before = self.shown.insert(n, now.clone()).unwrap_or_default();
+        let Some(new) = now.strip_prefix(&before) else { panic!("run {n} had\n{before}and has\n{now}") };
+        new.to_owned()
     }
 
     pub fn events_of(&self, n: usize) -> Vec<HistoryEvent> {

@@ -5,9 +5,7 @@ use expect_test::expect;
 use crate::scenario::*;
 
 fn started() -> (World, ActivityTask) {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     assert_eq!(w.complete(vec![schedule("a1")]), "completed");
     let task = w.activity();
     w.effects();

@@ -2,31 +2,16 @@
 
 use expect_test::expect;
 use stanchion_engine::time::{SECOND, duration};
-use stanchion_proto::temporal::command::v1 as cmd;
 
 use crate::scenario::*;
-
-/// A run whose first workflow task was completed with these commands.
-fn world(commands: Vec<cmd::Command>) -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    assert_eq!(w.complete(commands), "completed");
-    w
-}
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(duration(seconds * SECOND))
 }
 
-/// The history from the fifth event on: what comes before is the same in every scenario here.
-fn rest(w: &World) -> String {
-    w.history().lines().skip(4).map(|line| format!("{line}\n")).collect()
-}
-
 #[test]
 fn a_completed_activity_brings_a_workflow_task() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     expect![[r#"
         offer activity 5 attempt 1 on tq
         run-1 next event 6 idle
@@ -42,7 +27,7 @@ fn a_completed_activity_brings_a_workflow_task() {
     expect![[r#"
         5 ActivityTaskScheduled activity=a1
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
     expect!["done"].assert_eq(&w.pass(1).complete_activity(&task, "out"));
     expect![[r#"
         offer workflow 8 attempt 1 on tq
@@ -51,19 +36,16 @@ fn a_completed_activity_brings_a_workflow_task() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
-        5 ActivityTaskScheduled activity=a1
         6 ActivityTaskStarted scheduled=5
         7 ActivityTaskCompleted scheduled=5 started=6 result=out
         8 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_held_poller_gets_the_activity_in_the_command_that_schedules_it() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.hold_activity_poller(QUEUE);
     w.complete(vec![schedule("a1"), schedule("a2")]);
     expect![[r#"
@@ -85,6 +67,7 @@ fn a_held_poller_gets_the_activity_in_the_command_that_schedules_it() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
+        4 WorkflowTaskCompleted scheduled=2 started=3
         5 ActivityTaskScheduled activity=a1
         6 ActivityTaskScheduled activity=a2
         7 ActivityTaskStarted scheduled=5
@@ -92,14 +75,12 @@ fn a_held_poller_gets_the_activity_in_the_command_that_schedules_it() {
         9 WorkflowTaskScheduled queue=tq
         10 WorkflowTaskStarted scheduled=9
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn an_eager_activity_is_in_the_answer_unless_it_was_canceled() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     let eager = |id: &str| schedule_with(id, |a| a.request_eager_execution = true);
     let answer = w.complete(vec![eager("a1"), eager("a2"), request_cancel_activity(6)]);
     assert!(answer.starts_with("completed"), "{answer}");
@@ -110,18 +91,19 @@ fn an_eager_activity_is_in_the_answer_unless_it_was_canceled() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
+        4 WorkflowTaskCompleted scheduled=2 started=3
         5 ActivityTaskScheduled activity=a1
         6 ActivityTaskScheduled activity=a2
         7 ActivityTaskCancelRequested scheduled=6
         8 ActivityTaskCanceled scheduled=6 started=0
         9 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn failed_attempts_leave_no_events_until_the_last() {
-    let mut w = world(vec![schedule_with("a1", |a| a.retry_policy = policy(1, 3))]);
+    let mut w = World::after(vec![schedule_with("a1", |a| a.retry_policy = policy(1, 3))]);
     let first = w.activity();
     w.fail_activity(&first, "one");
     expect![[r#"
@@ -147,20 +129,19 @@ fn failed_attempts_leave_no_events_until_the_last() {
     expect![[r#"
         5 ActivityTaskScheduled activity=a1
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
     w.fail_activity(&third, "three");
     expect![[r#"
-        5 ActivityTaskScheduled activity=a1
         6 ActivityTaskStarted scheduled=5 attempt=3 last-failure="two"
         7 ActivityTaskFailed scheduled=5 started=6 failure="three" retry=MaximumAttemptsReached
         8 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_non_retryable_failure_is_final() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.fail_named(named(&task), Some(non_retryable("no use")));
     expect![[r#"
@@ -169,12 +150,12 @@ fn a_non_retryable_failure_is_final() {
         7 ActivityTaskFailed scheduled=5 started=6 failure="no use" retry=NonRetryableFailure
         8 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_retry_that_would_begin_after_schedule_to_close_is_not_tried() {
-    let mut w = world(vec![schedule_with("a1", |a| {
+    let mut w = World::after(vec![schedule_with("a1", |a| {
         a.schedule_to_close_timeout = seconds(3);
         a.start_to_close_timeout = seconds(2);
         a.retry_policy = policy(60, 0);
@@ -187,12 +168,12 @@ fn a_retry_that_would_begin_after_schedule_to_close_is_not_tried() {
         7 ActivityTaskFailed scheduled=5 started=6 failure="no time" retry=Timeout
         8 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn start_to_close_is_retried_and_then_recorded_with_its_cause() {
-    let mut w = world(vec![schedule_with("a1", |a| {
+    let mut w = World::after(vec![schedule_with("a1", |a| {
         a.start_to_close_timeout = seconds(5);
         a.retry_policy = policy(1, 2);
     })]);
@@ -215,12 +196,12 @@ fn start_to_close_is_retried_and_then_recorded_with_its_cause() {
         6 ActivityTaskStarted scheduled=5 attempt=2 last-failure="activity StartToClose timeout"
         7 ActivityTaskTimedOut scheduled=5 started=6 failure="activity StartToClose timeout" retry=MaximumAttemptsReached
         8 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&rest(&w));
+    "#]].assert_eq(&w.news());
 }
 
 #[test]
 fn nobody_polls_before_schedule_to_start() {
-    let mut w = world(vec![schedule_with("a1", |a| a.schedule_to_start_timeout = seconds(5))]);
+    let mut w = World::after(vec![schedule_with("a1", |a| a.schedule_to_start_timeout = seconds(5))]);
     w.pass(5).fire_timers();
     expect![[r#"
         withdraw activity 5 attempt 1
@@ -234,12 +215,12 @@ fn nobody_polls_before_schedule_to_start() {
         6 ActivityTaskTimedOut scheduled=5 started=0 failure="activity ScheduleToStart timeout" retry=Timeout
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn schedule_to_close_of_an_activity_that_nobody_polls_is_called_schedule_to_start() {
-    let mut w = world(vec![schedule_with("a1", |a| {
+    let mut w = World::after(vec![schedule_with("a1", |a| {
         a.start_to_close_timeout = None;
         a.schedule_to_close_timeout = seconds(5);
     })]);
@@ -249,12 +230,12 @@ fn schedule_to_close_of_an_activity_that_nobody_polls_is_called_schedule_to_star
         6 ActivityTaskTimedOut scheduled=5 started=0 failure="activity ScheduleToStart timeout" retry=Timeout
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn schedule_to_close_ends_a_running_attempt() {
-    let mut w = world(vec![schedule_with("a1", |a| {
+    let mut w = World::after(vec![schedule_with("a1", |a| {
         a.start_to_close_timeout = None;
         a.schedule_to_close_timeout = seconds(5);
         a.retry_policy = policy(1, 0);
@@ -275,12 +256,12 @@ fn schedule_to_close_ends_a_running_attempt() {
         6 ActivityTaskStarted scheduled=5 attempt=2 last-failure="first"
         7 ActivityTaskTimedOut scheduled=5 started=6 failure="Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying" retry=Timeout
         8 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&rest(&w));
+    "#]].assert_eq(&w.news());
 }
 
 #[test]
 fn heartbeats_put_the_time_out_off_and_leave_their_details_to_the_next_attempt() {
-    let mut w = world(vec![schedule_with("a1", |a| {
+    let mut w = World::after(vec![schedule_with("a1", |a| {
         a.heartbeat_timeout = seconds(4);
         a.retry_policy = policy(1, 2);
     })]);
@@ -315,12 +296,12 @@ fn heartbeats_put_the_time_out_off_and_leave_their_details_to_the_next_attempt()
         7 ActivityTaskTimedOut scheduled=5 started=6 failure="activity Heartbeat timeout" retry=MaximumAttemptsReached
         8 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn cancel_before_a_worker_has_it_cancels_at_once() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     w.signal("go");
     w.poll();
     w.complete(vec![request_cancel_activity(5)]);
@@ -340,13 +321,13 @@ fn cancel_before_a_worker_has_it_cancels_at_once() {
         11 ActivityTaskCanceled scheduled=5 started=0
         12 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
     assert_eq!(w.try_activity().unwrap_err(), "nothing on offer");
 }
 
 #[test]
 fn cancel_during_a_back_off_cancels_at_once() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.fail_activity(&task, "first");
     w.signal("go");
@@ -364,7 +345,7 @@ fn cancel_during_a_back_off_cancels_at_once() {
 
 #[test]
 fn a_worker_hears_of_the_cancellation_by_its_heartbeat() {
-    let mut w = world(vec![schedule_with("a1", |a| a.heartbeat_timeout = seconds(30))]);
+    let mut w = World::after(vec![schedule_with("a1", |a| a.heartbeat_timeout = seconds(30))]);
     let task = w.activity();
     assert_eq!(w.heartbeat(&task, "p"), "alive");
     expect!["InvalidArgument: unable to mark activity as canceled without activity being request canceled first"]
@@ -385,12 +366,12 @@ fn a_worker_hears_of_the_cancellation_by_its_heartbeat() {
         12 ActivityTaskCanceled scheduled=5 started=11
         13 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_failure_after_a_cancel_request_is_final() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.signal("go");
     w.poll();
@@ -407,12 +388,12 @@ fn a_failure_after_a_cancel_request_is_final() {
         12 ActivityTaskFailed scheduled=5 started=11 failure="while cancelling" retry=CancelRequested
         13 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_bad_cancel_request_fails_the_workflow_task() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     w.activity();
     w.signal("go");
     w.poll();
@@ -426,7 +407,7 @@ fn a_bad_cancel_request_fails_the_workflow_task() {
 
 #[test]
 fn an_id_in_use_and_a_bound_fail_the_workflow_task() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     w.signal("go");
     w.poll();
     expect!["InvalidArgument: ScheduleActivityDuplicateId: invalid history builder state for action: add-activitytask-scheduled-event, ActivityID: a1"].assert_eq(&w.complete(vec![schedule("a2"), schedule("a1")]));
@@ -440,7 +421,7 @@ fn an_id_in_use_and_a_bound_fail_the_workflow_task() {
 
 #[test]
 fn results_wait_while_a_worker_has_the_workflow_task() {
-    let mut w = world(vec![schedule("a1"), schedule("a2")]);
+    let mut w = World::after(vec![schedule("a1"), schedule("a2")]);
     let (first, second) = (w.activity(), w.activity());
     w.signal("s");
     w.poll();
@@ -453,14 +434,9 @@ fn results_wait_while_a_worker_has_the_workflow_task() {
         8 WorkflowTaskScheduled queue=tq
         9 WorkflowTaskStarted scheduled=8
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
     w.complete(vec![]);
     expect![[r#"
-        5 ActivityTaskScheduled activity=a1
-        6 ActivityTaskScheduled activity=a2
-        7 WorkflowExecutionSignaled name=s
-        8 WorkflowTaskScheduled queue=tq
-        9 WorkflowTaskStarted scheduled=8
         10 WorkflowTaskCompleted scheduled=8 started=9
         11 ActivityTaskStarted scheduled=6
         12 ActivityTaskStarted scheduled=5
@@ -468,12 +444,12 @@ fn results_wait_while_a_worker_has_the_workflow_task() {
         14 ActivityTaskFailed scheduled=5 started=12 failure="f" retry=NonRetryableFailure
         15 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_cancel_request_and_the_same_id_again_are_fine_while_the_result_is_unseen() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.signal("s");
     w.poll();
@@ -491,12 +467,12 @@ fn a_cancel_request_and_the_same_id_again_are_fine_while_the_result_is_unseen() 
         13 ActivityTaskCompleted scheduled=5 started=12 result=r
         14 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn by_id_an_activity_can_be_completed_by_anybody() {
-    let mut w = world(vec![schedule("a1"), schedule("a2")]);
+    let mut w = World::after(vec![schedule("a1"), schedule("a2")]);
     w.activity();
     expect!["done"].assert_eq(&w.complete_named(by_id("a1"), "r1"));
     expect!["NotFound: invalid activityID or activity already timed out or invoking workflow is completed"]
@@ -520,12 +496,12 @@ fn by_id_an_activity_can_be_completed_by_anybody() {
         10 ActivityTaskStarted scheduled=6
         11 ActivityTaskCompleted scheduled=6 started=10 result=r2
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn an_oversized_result_or_heartbeat_fails_the_activity() {
-    let mut w = world(vec![schedule("a1"), schedule("a2")]);
+    let mut w = World::after(vec![schedule("a1"), schedule("a2")]);
     let (first, second) = (w.activity(), w.activity());
     w.bounds = Some(stanchion_proto::command::Bounds { payload_bytes_max: 100, ..Default::default() });
     assert_eq!(w.heartbeat(&first, &"x".repeat(100)), "cancel");
@@ -538,29 +514,24 @@ fn an_oversized_result_or_heartbeat_fails_the_activity() {
         9 WorkflowTaskScheduled queue=tq
         10 ActivityTaskStarted scheduled=6
         11 ActivityTaskFailed scheduled=6 started=10 failure="Complete result exceeds size limit." retry=NonRetryableFailure
-    "#]].assert_eq(&rest(&w));
+    "#]].assert_eq(&w.news());
 }
 
 #[test]
 fn an_oversized_input_fails_the_workflow_task_and_ends_the_run() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.bounds = Some(stanchion_proto::command::Bounds { payload_bytes_max: 100, ..Default::default() });
     let input = payloads(&"x".repeat(100));
     expect!["InvalidArgument: BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes.Input exceeds size limit."].assert_eq(&w.complete(vec![schedule("a1"), schedule_with("a2", |a| a.input = Some(input))]));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=BadScheduleActivityAttributes failure="BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes.Input exceeds size limit." identity=worker
         5 WorkflowExecutionTerminated reason="BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes.Input exceeds size limit." identity=history-service
-    "#]].assert_eq(&w.history());
+    "#]].assert_eq(&w.news());
 }
 
 #[test]
 fn a_closed_run_leaves_nothing_on_offer_or_due() {
-    let mut w = world(vec![
+    let mut w = World::after(vec![
         schedule_with("waits", |a| a.schedule_to_close_timeout = seconds(100)),
         schedule_with("runs", |a| a.heartbeat_timeout = seconds(10)),
         schedule("backs off"),
@@ -588,7 +559,7 @@ fn a_closed_run_leaves_nothing_on_offer_or_due() {
 
 #[test]
 fn starting_again_with_the_same_request_gives_the_same_answer() {
-    let mut w = world(vec![schedule("a1")]);
+    let mut w = World::after(vec![schedule("a1")]);
     let offer = w.offers[0].clone();
     let first = w.activity();
     w.offers.push(offer);

@@ -4,18 +4,9 @@ use stanchion_engine::time::{SECOND, duration};
 use stanchion_proto::command::activity_control::Action;
 use stanchion_proto::command::{ChangeActivityOptions, ResetActivity, UnpauseActivity};
 use stanchion_proto::temporal::activity::v1::ActivityOptions;
-use stanchion_proto::temporal::command::v1 as cmd;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 
 use crate::scenario::*;
-
-fn world(command: cmd::Command) -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    assert_eq!(w.complete(vec![command]), "completed");
-    w
-}
 
 fn change(mask: &str, options: ActivityOptions) -> Action {
     Action::Options(ChangeActivityOptions { options: Some(options), mask: vec![mask.into()], restore_original: false })
@@ -23,7 +14,7 @@ fn change(mask: &str, options: ActivityOptions) -> Action {
 
 #[test]
 fn a_paused_activity_is_not_on_offer_until_it_goes_on() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     assert_eq!(w.control("a1", pause()), "done");
     assert_eq!(w.try_activity().unwrap_err(), "nothing on offer");
     assert_eq!(w.control("a1", pause()), "done", "twice is once");
@@ -34,7 +25,7 @@ fn a_paused_activity_is_not_on_offer_until_it_goes_on() {
 
 #[test]
 fn a_pause_reaches_the_worker_with_its_heartbeat_and_holds_the_next_attempt_back() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.control("a1", pause());
     assert_eq!(w.heartbeat(&task, "half"), "paused");
@@ -49,7 +40,7 @@ fn a_pause_reaches_the_worker_with_its_heartbeat_and_holds_the_next_attempt_back
 
 #[test]
 fn no_time_out_passes_while_an_activity_is_paused() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.control("a1", pause());
     assert!(w.timer_keys().is_empty(), "the worker's time stands still too");
@@ -62,7 +53,7 @@ fn no_time_out_passes_while_an_activity_is_paused() {
 
 #[test]
 fn a_reset_while_a_later_attempt_runs_outdates_its_token() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let first = w.activity();
     w.fail_activity(&first, "no");
     w.pass(1);
@@ -76,7 +67,7 @@ fn a_reset_while_a_later_attempt_runs_outdates_its_token() {
 
 #[test]
 fn a_reset_of_the_first_attempt_is_told_with_the_heartbeat() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.control("a1", Action::Reset(ResetActivity::default()));
     assert_eq!(w.heartbeat(&task, "half"), "reset");
@@ -86,7 +77,7 @@ fn a_reset_of_the_first_attempt_is_told_with_the_heartbeat() {
 
 #[test]
 fn a_reset_ends_the_back_off_and_may_forget_what_heartbeats_said() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let task = w.activity();
     w.heartbeat(&task, "half");
     w.fail_activity(&task, "no");
@@ -99,7 +90,7 @@ fn a_reset_ends_the_back_off_and_may_forget_what_heartbeats_said() {
 
 #[test]
 fn other_options_move_the_activity_to_another_queue_and_can_be_taken_back() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let queue = TaskQueue { name: "other".into(), ..Default::default() };
     let options = ActivityOptions { task_queue: Some(queue), ..Default::default() };
     w.control("a1", change("taskQueue.name", options));
@@ -115,7 +106,7 @@ fn other_options_move_the_activity_to_another_queue_and_can_be_taken_back() {
 
 #[test]
 fn an_activity_that_is_not_there_is_refused() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     let words = "NotFound: Can't find pending activity with such ID. Invalid activityID or activity already completed";
     assert_eq!(w.control("zz", pause()), words);
     w.check();
@@ -123,7 +114,7 @@ fn an_activity_that_is_not_there_is_refused() {
 
 #[test]
 fn jitter_lets_an_activity_go_on_within_its_bound() {
-    let mut w = world(schedule("a1"));
+    let mut w = World::after(vec![schedule("a1")]);
     w.control("a1", pause());
     let jitter = Some(duration(10 * SECOND));
     w.control("a1", Action::Unpause(UnpauseActivity { jitter, ..Default::default() }));

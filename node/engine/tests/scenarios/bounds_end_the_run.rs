@@ -25,7 +25,7 @@ fn too_many_events() {
         8 WorkflowTaskScheduled queue=tq
         9 WorkflowExecutionTerminated reason="Workflow history count exceeds limit." identity=history-service
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect![[r#"
         run-1 next event 10 closed idle
     "#]]
@@ -48,5 +48,5 @@ fn advice_to_continue_as_new() {
         5 WorkflowTaskScheduled queue=tq
         6 WorkflowTaskStarted scheduled=5 suggest-continue-as-new=yes
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }

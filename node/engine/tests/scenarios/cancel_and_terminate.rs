@@ -6,34 +6,25 @@ use crate::scenario::*;
 
 #[test]
 fn a_cancel_request_is_one_event_however_often_it_comes() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
+    let mut w = World::idle();
     expect!["done"].assert_eq(&w.request_cancel());
     expect!["done"].assert_eq(&w.request_cancel());
     w.poll();
     w.complete(vec![cancel_workflow()]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCancelRequested cause=enough
         6 WorkflowTaskScheduled queue=tq
         7 WorkflowTaskStarted scheduled=6
         8 WorkflowTaskCompleted scheduled=6 started=7
         9 WorkflowExecutionCanceled
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect!["done"].assert_eq(&w.request_cancel());
 }
 
 #[test]
 fn termination_fails_the_task_that_a_worker_has() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.signal("buffered");
     expect!["done"].assert_eq(&w.terminate());
     expect![[r#"
@@ -41,14 +32,11 @@ fn termination_fails_the_task_that_a_worker_has() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=ForceCloseCommand identity=history-service
         5 WorkflowExecutionSignaled name=buffered
         6 WorkflowExecutionTerminated reason="because" identity=caller
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect!["NotFound: Workflow task not found."].assert_eq(&w.complete(vec![complete_workflow("late")]));
     expect!["NotFound: workflow execution already completed"].assert_eq(&w.terminate());
 }

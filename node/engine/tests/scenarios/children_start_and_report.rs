@@ -8,13 +8,23 @@ use crate::scenario::*;
 
 /// A parent (run 1) whose child (run 2) has started; the parent has seen it.
 fn with_child() -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll_of(WORKFLOW);
-    w.complete(vec![start_child("child")]);
+    let mut w = World::after(vec![start_child("child")]);
     w.deliver();
     w.poll_of(WORKFLOW);
     w.complete(vec![]);
+    assert_eq!(
+        w.news_of(1),
+        "5 StartChildWorkflowExecutionInitiated child=child policy=Terminate\n\
+         6 ChildWorkflowExecutionStarted initiated=5 child=child/run-2\n\
+         7 WorkflowTaskScheduled queue=tq\n\
+         8 WorkflowTaskStarted scheduled=7\n\
+         9 WorkflowTaskCompleted scheduled=7 started=8\n"
+    );
+    assert_eq!(
+        w.news_of(2),
+        "1 WorkflowExecutionStarted task-timeout=10s parent=wf/run-1 initiated=5 root=wf/run-1\n\
+         2 WorkflowTaskScheduled queue=tq\n"
+    );
     w
 }
 
@@ -30,35 +40,22 @@ fn a_child_starts_and_its_result_comes_back() {
     .assert_eq(&w.effects());
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
-        5 StartChildWorkflowExecutionInitiated child=child policy=Terminate
-        6 ChildWorkflowExecutionStarted initiated=5 child=child/run-2
-        7 WorkflowTaskScheduled queue=tq
-        8 WorkflowTaskStarted scheduled=7
-        9 WorkflowTaskCompleted scheduled=7 started=8
         10 ChildWorkflowExecutionCompleted initiated=5 started=6 child=child/run-2 result=done
         11 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s parent=wf/run-1 initiated=5 root=wf/run-1
-        2 WorkflowTaskScheduled queue=tq
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCompleted result=done
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.check();
 }
 
 #[test]
 fn started_and_completed_wait_together_and_their_ids_fit() {
-    let mut w = World::new();
-    w.start();
-    w.poll_of(WORKFLOW);
+    let mut w = World::at_work();
     w.complete_with(vec![start_child("child")], |request| request.force_create_new_workflow_task = true);
     w.poll_of(WORKFLOW);
     w.deliver();
@@ -68,9 +65,6 @@ fn started_and_completed_wait_together_and_their_ids_fit() {
     w.signal("go");
     w.work_on(WORKFLOW).complete(vec![marker("m")]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 StartChildWorkflowExecutionInitiated child=child policy=Terminate
         6 WorkflowTaskScheduled queue=tq
@@ -82,7 +76,7 @@ fn started_and_completed_wait_together_and_their_ids_fit() {
         12 ChildWorkflowExecutionCompleted initiated=5 started=10 child=child/run-2 result=done
         13 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
@@ -105,7 +99,7 @@ fn an_id_that_is_taken_fails_the_start() {
         8 WorkflowTaskScheduled queue=tq
         9 StartChildWorkflowExecutionFailed initiated=5 cause=WorkflowAlreadyExists
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.check();
 }
 
@@ -128,13 +122,13 @@ fn a_child_may_end_the_run_in_its_way() {
         6 ChildWorkflowExecutionStarted initiated=5 child=child/run-3
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTerminated reason="TerminateIfRunning WorkflowIdReusePolicy" identity=history-service
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
@@ -149,35 +143,23 @@ fn the_parent_hears_of_the_last_run_of_a_chain_only() {
     w.complete(vec![fail_workflow("bad")]);
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
-        5 StartChildWorkflowExecutionInitiated child=child policy=Terminate
-        6 ChildWorkflowExecutionStarted initiated=5 child=child/run-2
-        7 WorkflowTaskScheduled queue=tq
-        8 WorkflowTaskStarted scheduled=7
-        9 WorkflowTaskCompleted scheduled=7 started=8
         10 ChildWorkflowExecutionFailed initiated=5 started=6 failure="bad" retry=RetryPolicyNotSet
         11 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted input=again task-timeout=10s backoff=1s continued=run-2 initiator=Workflow parent=wf/run-1 initiated=5 root=wf/run-1
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionFailed failure="bad" retry=RetryPolicyNotSet
-    "#]].assert_eq(&w.history_of(3));
+    "#]].assert_eq(&w.news_of(3));
     w.check();
 }
 
 #[test]
 fn the_parent_hears_of_the_last_attempt_only() {
-    let mut w = World::new();
-    w.start();
-    w.poll_of(WORKFLOW);
-    w.complete(vec![start_child_with("child", |child| child.retry_policy = Some(retries(2)))]);
+    let mut w = World::after(vec![start_child_with("child", |child| child.retry_policy = Some(retries(2)))]);
     w.deliver();
     w.poll_of("child");
     w.complete(vec![fail_workflow("first")]);
@@ -187,24 +169,18 @@ fn the_parent_hears_of_the_last_attempt_only() {
     w.complete(vec![fail_workflow("second")]);
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 StartChildWorkflowExecutionInitiated child=child policy=Terminate
         6 ChildWorkflowExecutionStarted initiated=5 child=child/run-2
         7 WorkflowTaskScheduled queue=tq
         8 ChildWorkflowExecutionFailed initiated=5 started=6 failure="second" retry=MaximumAttemptsReached
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
 #[test]
 fn a_child_times_out_and_is_terminated() {
-    let mut w = World::new();
-    w.start();
-    w.poll_of(WORKFLOW);
+    let mut w = World::at_work();
     let timeout = stanchion_engine::time::duration(5 * stanchion_engine::time::SECOND);
     w.complete(vec![
         start_child_with("slow", |child| child.workflow_run_timeout = Some(timeout)),
@@ -215,9 +191,6 @@ fn a_child_times_out_and_is_terminated() {
     w.pass(5).fire_timers();
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 StartChildWorkflowExecutionInitiated child=slow policy=Terminate
         6 StartChildWorkflowExecutionInitiated child=stopped policy=Terminate
@@ -227,7 +200,7 @@ fn a_child_times_out_and_is_terminated() {
         10 ChildWorkflowExecutionTimedOut initiated=5 started=7 retry=RetryPolicyNotSet
         11 ChildWorkflowExecutionTerminated initiated=6 started=9
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
@@ -241,7 +214,7 @@ fn a_grandchild_knows_its_root() {
         1 WorkflowExecutionStarted task-timeout=10s parent=child/run-2 initiated=5 root=wf/run-1
         2 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(3));
+    .assert_eq(&w.news_of(3));
     w.check();
 }
 
@@ -260,15 +233,6 @@ fn a_child_is_canceled_by_its_parent_and_by_nobody_else_who_says_so() {
     w.complete(vec![cancel_workflow()]);
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
-        5 StartChildWorkflowExecutionInitiated child=child policy=Terminate
-        6 ChildWorkflowExecutionStarted initiated=5 child=child/run-2
-        7 WorkflowTaskScheduled queue=tq
-        8 WorkflowTaskStarted scheduled=7
-        9 WorkflowTaskCompleted scheduled=7 started=8
         10 WorkflowExecutionSignaled name=go
         11 WorkflowTaskScheduled queue=tq
         12 WorkflowTaskStarted scheduled=11
@@ -278,16 +242,14 @@ fn a_child_is_canceled_by_its_parent_and_by_nobody_else_who_says_so() {
         16 WorkflowTaskScheduled queue=tq
         17 ChildWorkflowExecutionCanceled initiated=5 started=6
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s parent=wf/run-1 initiated=5 root=wf/run-1
-        2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionCancelRequested from=wf/run-1 initiated=14
         4 WorkflowTaskStarted scheduled=2
         5 WorkflowTaskCompleted scheduled=2 started=4
         6 WorkflowExecutionCanceled
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -297,7 +259,7 @@ fn a_child_is_canceled_by_its_parent_and_by_nobody_else_who_says_so() {
         6 RequestCancelExternalWorkflowExecutionFailed initiated=5 cause=ExternalWorkflowExecutionNotFound
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(3));
+    .assert_eq(&w.news_of(3));
     w.check();
 }
 
@@ -313,10 +275,7 @@ fn children_over_the_limit_fail_the_task() {
 
 #[test]
 fn a_held_poller_gets_the_first_task_of_a_child() {
-    let mut w = World::new();
-    w.start();
-    w.poll_of(WORKFLOW);
-    w.complete(vec![start_child("child")]);
+    let mut w = World::after(vec![start_child("child")]);
     w.hold_poller(QUEUE).deliver_once();
     expect![[r#"
         complete by +10s

@@ -31,7 +31,7 @@ fn the_first_run_waits_for_the_first_time() {
     expect![[r#"
         1 WorkflowExecutionStarted input=in task-timeout=10s backoff=40s initiator=CronSchedule
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     w.pass(39);
     w.fire_timers();
     expect!["nothing on offer"].assert_eq(&w.poll());
@@ -56,11 +56,11 @@ fn a_completed_run_hands_its_result_to_the_next() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCompleted result=one new-run=run-2
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted input=in task-timeout=10s backoff=50s continued=run-1 initiator=CronSchedule last-result=one
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.pass(50);
     w.fire_timers();
     w.poll();
@@ -70,7 +70,7 @@ fn a_completed_run_hands_its_result_to_the_next() {
     expect![[r#"
         1 WorkflowExecutionStarted input=in task-timeout=10s backoff=50s continued=run-2 initiator=CronSchedule continued-failure="late" last-result=one
     "#]]
-    .assert_eq(&w.history_of(3));
+    .assert_eq(&w.news_of(3));
 }
 
 #[test]
@@ -95,11 +95,11 @@ fn attempts_of_the_retry_policy_come_before_the_next_time() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionFailed failure="second" retry=MaximumAttemptsReached new-run=run-3
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s backoff=3600s continued=run-2 initiator=CronSchedule continued-failure="second"
     "#]]
-    .assert_eq(&w.history_of(3));
+    .assert_eq(&w.news_of(3));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_run_that_times_out_is_followed_until_the_execution_does() {
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTimedOut retry=RetryPolicyNotSet new-run=run-2
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.pass(5);
     w.fire_timers();
     w.pass(5);
@@ -128,7 +128,7 @@ fn a_run_that_times_out_is_followed_until_the_execution_does() {
         1 WorkflowExecutionStarted execution-timeout=25s run-timeout=5s task-timeout=5s backoff=5s continued=run-1 initiator=CronSchedule continued-failure="workflow timeout"
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTimedOut retry=Timeout
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn an_open_run_is_terminated_and_gone() {
         7 ActivityTaskScheduled activity=a
         8 WorkflowExecutionTerminated reason="Delete workflow execution" identity=history-service
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     // Its last event can be read for a moment by those who waited for it.
     expect!["NotFound: workflow not found for ID: wf"].assert_eq(&w.signal("late"));
     expect!["NotFound: workflow not found for ID: wf"].assert_eq(&delete(&mut w, ""));

@@ -29,20 +29,17 @@ fn over_an_open_run() {
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTerminated reason="TerminateIfRunning WorkflowIdReusePolicy" identity=history-service
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
 }
 
 #[test]
 fn over_a_closed_run() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![complete_workflow("bye")]);
+    let mut w = World::after(vec![complete_workflow("bye")]);
     let failed_only = Reuse::AllowDuplicateFailedOnly as i32;
     expect!["AlreadyExists: Workflow execution already finished successfully. WorkflowId: wf, RunId: run-1. Workflow Id reuse policy: allow duplicate workflow Id if last run failed."].assert_eq(&w.start_with(|r| r.workflow_id_reuse_policy = failed_only));
     let reject = Reuse::RejectDuplicate as i32;
@@ -67,14 +64,12 @@ fn the_same_request_gets_the_same_run() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCompleted result=bye
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn use_existing_attaches_its_request() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     let attach = |r: &mut stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest| {
         r.request_id = "second".into();
         r.workflow_id_conflict_policy = Conflict::UseExisting as i32;
@@ -84,12 +79,9 @@ fn use_existing_attaches_its_request() {
     expect!["existing open run-1"].assert_eq(&w.start_with(attach));
     w.complete(vec![]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionOptionsUpdated attached=second
         6 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }

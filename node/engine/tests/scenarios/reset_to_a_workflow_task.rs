@@ -41,6 +41,22 @@ fn worked(w: &mut World) {
     w.complete(vec![start_timer("u", 700)]);
     w.pass(1);
     w.signal("late");
+    assert_eq!(
+        w.news(),
+        "1 WorkflowExecutionStarted task-timeout=10s\n\
+         2 WorkflowTaskScheduled queue=tq\n\
+         3 WorkflowTaskStarted scheduled=2\n\
+         4 WorkflowTaskCompleted scheduled=2 started=3\n\
+         5 TimerStarted timer=t after=600s\n\
+         6 ActivityTaskScheduled activity=a\n\
+         7 WorkflowExecutionSignaled name=early request=once\n\
+         8 WorkflowTaskScheduled queue=tq\n\
+         9 WorkflowTaskStarted scheduled=8\n\
+         10 WorkflowTaskCompleted scheduled=8 started=9\n\
+         11 TimerStarted timer=u after=700s\n\
+         12 WorkflowExecutionSignaled name=late\n\
+         13 WorkflowTaskScheduled queue=tq\n"
+    );
 }
 
 #[test]
@@ -59,22 +75,9 @@ fn an_open_run_is_ended_and_the_new_one_goes_on_from_the_point() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
-        5 TimerStarted timer=t after=600s
-        6 ActivityTaskScheduled activity=a
-        7 WorkflowExecutionSignaled name=early request=once
-        8 WorkflowTaskScheduled queue=tq
-        9 WorkflowTaskStarted scheduled=8
-        10 WorkflowTaskCompleted scheduled=8 started=9
-        11 TimerStarted timer=u after=700s
-        12 WorkflowExecutionSignaled name=late
-        13 WorkflowTaskScheduled queue=tq
         14 WorkflowExecutionTerminated reason="why" identity=history-resetter
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -83,7 +86,7 @@ fn an_open_run_is_ended_and_the_new_one_goes_on_from_the_point() {
         5 WorkflowExecutionSignaled name=early request=once
         6 WorkflowExecutionSignaled name=late
         7 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
     w.check();
     w.poll();
     w.complete(vec![complete_workflow("again")]);
@@ -111,7 +114,7 @@ fn what_was_pending_at_the_point_is_pending_again() {
         10 WorkflowTaskFailed scheduled=8 started=9 cause=ResetWorkflow failure="why" identity=history-service base-run=run-1 new-run=run-2
         11 WorkflowExecutionSignaled name=late
         12 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
     w.check();
     let task = w.activity();
     w.complete_activity(&task, "result");
@@ -129,19 +132,12 @@ fn what_was_pending_at_the_point_is_pending_again() {
 
 #[test]
 fn the_worker_that_has_a_task_of_the_old_run_has_lost_it() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
+    let mut w = World::idle();
     w.signal("one");
     w.poll();
     w.signal("two");
     expect!["reset to run-2"].assert_eq(&reset(&mut w, 4));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionSignaled name=one
         6 WorkflowTaskScheduled queue=tq
         7 WorkflowTaskStarted scheduled=6
@@ -149,7 +145,7 @@ fn the_worker_that_has_a_task_of_the_old_run_has_lost_it() {
         9 WorkflowExecutionSignaled name=two
         10 WorkflowExecutionTerminated reason="why" identity=history-resetter
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -158,7 +154,7 @@ fn the_worker_that_has_a_task_of_the_old_run_has_lost_it() {
         5 WorkflowExecutionSignaled name=one
         6 WorkflowExecutionSignaled name=two
         7 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
     expect!["NotFound: Workflow task not found."].assert_eq(&w.complete(vec![complete_workflow("late")]));
     w.check();
 }
@@ -175,7 +171,7 @@ fn signals_go_over_unless_they_are_left_out() {
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=ResetWorkflow failure="why" identity=history-service base-run=run-1 new-run=run-2
         5 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history());
+    "#]].assert_eq(&w.news());
     let first = w.run_id(1);
     reset_with(&mut w, 4, |r| {
         r.workflow_execution = Some(execution(&first));
@@ -187,15 +183,12 @@ fn signals_go_over_unless_they_are_left_out() {
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=ResetWorkflow failure="why" identity=history-service base-run=run-1 new-run=run-3
         5 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history());
+    "#]].assert_eq(&w.news());
 }
 
 #[test]
 fn signals_of_runs_that_continued_it_go_over_too() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
+    let mut w = World::idle();
     w.signal("first run");
     w.poll();
     w.pass(2);
@@ -214,7 +207,7 @@ fn signals_of_runs_that_continued_it_go_over_too() {
         6 WorkflowExecutionSignaled name=second run
         7 WorkflowExecutionSignaled name=waits for its id
         8 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history_of(3));
+    "#]].assert_eq(&w.news_of(3));
     w.check();
 }
 
@@ -260,16 +253,13 @@ fn a_task_that_was_handed_over_at_once_can_be_cut_off() {
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=ResetWorkflow failure="why" identity=history-service base-run=run-1 new-run=run-2
         5 WorkflowTaskScheduled queue=tq
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
     w.check();
 }
 
 #[test]
 fn options_are_changed_and_go_over() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
+    let mut w = World::idle();
     let request = UpdateWorkflowExecutionOptionsRequest {
         workflow_execution: Some(execution("")),
         workflow_execution_options: Some(WorkflowExecutionOptions {
@@ -285,14 +275,10 @@ fn options_are_changed_and_go_over() {
     w.apply(change());
     reset(&mut w, 4);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionOptionsUpdated priority=4
         6 WorkflowExecutionTerminated reason="why" identity=history-resetter
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -301,7 +287,7 @@ fn options_are_changed_and_go_over() {
         5 WorkflowExecutionOptionsUpdated priority=4
         6 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
 }
 
 #[test]

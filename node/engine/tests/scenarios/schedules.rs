@@ -46,7 +46,7 @@ fn each_matching_time_leads_to_one_run() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCompleted result=bye
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
@@ -143,7 +143,7 @@ fn cancel_other() {
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionCancelRequested cause=cancelled by schedule overlap policy
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
         actions 2 skipped 0 missed 0 dropped 0 buffered 0
@@ -156,7 +156,7 @@ fn cancel_other() {
 
 #[test]
 fn terminate_other() {
-    let (w, text) = two_minutes(Overlap::TerminateOther);
+    let (mut w, text) = two_minutes(Overlap::TerminateOther);
     expect![[r#"
         actions 3 skipped 0 missed 0 dropped 0 buffered 0
         run-2023-11-14T22:14:00Z for 40 at 40 terminated
@@ -169,7 +169,7 @@ fn terminate_other() {
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTerminated reason="terminated by schedule overlap policy" identity=temporal-scheduler-ns-sched
-    "#]].assert_eq(&w.history_of(1));
+    "#]].assert_eq(&w.news_of(1));
 }
 
 #[test]

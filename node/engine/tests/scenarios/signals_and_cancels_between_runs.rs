@@ -4,11 +4,19 @@ use expect_test::expect;
 
 use crate::scenario::*;
 
+/// One that has a workflow task with its worker, and one that waits for a worker.
 fn two_runs() -> World {
     let mut w = World::new();
     w.start();
     w.start_with(|request| request.workflow_id = "other".into());
     w.poll_of(WORKFLOW);
+    assert_eq!(
+        w.news_of(1),
+        "1 WorkflowExecutionStarted task-timeout=10s\n\
+         2 WorkflowTaskScheduled queue=tq\n\
+         3 WorkflowTaskStarted scheduled=2\n"
+    );
+    assert_eq!(w.news_of(2), "1 WorkflowExecutionStarted task-timeout=10s\n2 WorkflowTaskScheduled queue=tq\n");
     w
 }
 
@@ -23,21 +31,16 @@ fn a_signal_arrives_once_and_is_answered() {
     .assert_eq(&w.effects());
     expect!["delivered 1; delivered 1"].assert_eq(&w.deliver());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 SignalExternalWorkflowExecutionInitiated name=hello to=other
         6 ExternalWorkflowExecutionSignaled initiated=5
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionSignaled name=hello from=wf/run-1
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.check();
 }
 
@@ -48,9 +51,6 @@ fn a_run_that_is_not_there_or_has_closed_or_is_the_sender_is_not_found() {
     w.complete(vec![signal_external("nobody", "a"), signal_external("other", "b"), signal_external(WORKFLOW, "c")]);
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 SignalExternalWorkflowExecutionInitiated name=a to=nobody
         6 SignalExternalWorkflowExecutionInitiated name=b to=other
@@ -60,7 +60,7 @@ fn a_run_that_is_not_there_or_has_closed_or_is_the_sender_is_not_found() {
         10 SignalExternalWorkflowExecutionFailed initiated=7 cause=ExternalWorkflowExecutionNotFound
         11 SignalExternalWorkflowExecutionFailed initiated=6 cause=ExternalWorkflowExecutionNotFound
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }
 
@@ -70,9 +70,6 @@ fn a_cancel_request_arrives_once_and_a_closed_run_is_no_failure() {
     w.complete(vec![cancel_external("other"), cancel_external("other"), cancel_external("nobody")]);
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 RequestCancelExternalWorkflowExecutionInitiated to=other
         6 RequestCancelExternalWorkflowExecutionInitiated to=other
@@ -82,13 +79,11 @@ fn a_cancel_request_arrives_once_and_a_closed_run_is_no_failure() {
         10 ExternalWorkflowExecutionCancelRequested initiated=5
         11 ExternalWorkflowExecutionCancelRequested initiated=6
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionCancelRequested cause=enough from=wf/run-1 initiated=5
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.check();
 }
 
@@ -99,20 +94,15 @@ fn an_answer_to_a_run_that_has_closed_is_dropped() {
     w.terminate();
     w.deliver();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 SignalExternalWorkflowExecutionInitiated name=hello to=other
         6 WorkflowExecutionTerminated reason="because" identity=caller
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionSignaled name=hello from=wf/run-1
     "#]]
-    .assert_eq(&w.history_of(2));
+    .assert_eq(&w.news_of(2));
     w.check();
 }
 
@@ -140,9 +130,6 @@ fn an_answer_waits_while_a_worker_has_the_task() {
     w.deliver();
     w.complete(vec![marker("m")]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 SignalExternalWorkflowExecutionInitiated name=hello to=other
         6 WorkflowTaskScheduled queue=tq
@@ -152,6 +139,6 @@ fn an_answer_waits_while_a_worker_has_the_task() {
         10 ExternalWorkflowExecutionSignaled initiated=5
         11 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     w.check();
 }

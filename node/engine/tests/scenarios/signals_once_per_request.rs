@@ -24,7 +24,7 @@ fn the_same_request_signals_once() {
         6 WorkflowExecutionSignaled name=t request=other
         7 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn signal_with_start_starts_or_signals() {
         3 WorkflowTaskScheduled queue=tq
         4 WorkflowExecutionSignaled name=s request=r2
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]

@@ -5,9 +5,7 @@ use expect_test::expect;
 use crate::scenario::*;
 
 fn on_sticky_queue() -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.complete_with(vec![], |r| r.sticky_attributes = Some(sticky("mine")));
     w.signal("s");
     w
@@ -28,15 +26,12 @@ fn the_next_task_is_on_the_sticky_queue_with_new_events_only() {
     "#]]
     .assert_eq(&w.given());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionSignaled name=s
         6 WorkflowTaskScheduled queue=mine(sticky of tq)
         7 WorkflowTaskStarted scheduled=6
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
@@ -58,9 +53,6 @@ fn nobody_polls_the_sticky_queue() {
     "#]]
     .assert_eq(&w.given());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionSignaled name=s
         6 WorkflowTaskScheduled queue=mine(sticky of tq)
@@ -68,7 +60,7 @@ fn nobody_polls_the_sticky_queue() {
         8 WorkflowTaskScheduled queue=tq
         9 WorkflowTaskStarted scheduled=8
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
@@ -93,9 +85,6 @@ fn a_failure_off_the_sticky_queue_is_tried_on_the_normal_one_as_a_first_attempt(
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionSignaled name=s
         6 WorkflowTaskScheduled queue=mine(sticky of tq)
@@ -103,14 +92,12 @@ fn a_failure_off_the_sticky_queue_is_tried_on_the_normal_one_as_a_first_attempt(
         8 WorkflowTaskFailed scheduled=6 started=7 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
         9 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_held_poller_of_the_sticky_queue_gets_the_task_with_the_signal() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.complete_with(vec![], |r| r.sticky_attributes = Some(sticky("mine")));
     w.hold_poller("mine");
     w.signal("s");

@@ -6,9 +6,7 @@ use crate::scenario::*;
 
 #[test]
 fn only_the_first_failure_and_the_success_are_events() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     expect!["done"].assert_eq(&w.fail_task());
     expect![[r#"
         offer workflow 5 attempt 2 on tq
@@ -25,31 +23,22 @@ fn only_the_first_failure_and_the_success_are_events() {
     w.fail_task();
     expect!["task 6 attempt 3"].assert_eq(&w.poll());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     w.complete(vec![complete_workflow("bye")]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskFailed scheduled=2 started=3 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
         5 WorkflowTaskScheduled queue=tq attempt=3
         6 WorkflowTaskStarted scheduled=5
         7 WorkflowTaskCompleted scheduled=5 started=6
         8 WorkflowExecutionCompleted result=bye
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_signal_turns_a_waiting_attempt_into_an_ordinary_task() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.fail_task();
     w.signal("s");
     expect!["task 7 attempt 1"].assert_eq(&w.poll());
@@ -60,31 +49,23 @@ fn a_signal_turns_a_waiting_attempt_into_an_ordinary_task() {
     "#]]
     .assert_eq(&w.effects());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
         5 WorkflowExecutionSignaled name=s
         6 WorkflowTaskScheduled queue=tq
         7 WorkflowTaskStarted scheduled=6
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect!["completed"].assert_eq(&w.complete(vec![complete_workflow("bye")]));
 }
 
 #[test]
 fn a_signal_during_an_attempt_waits_behind_its_events() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.fail_task();
     w.poll();
     w.signal("s");
     w.complete(vec![]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskFailed scheduled=2 started=3 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
         5 WorkflowTaskScheduled queue=tq attempt=2
         6 WorkflowTaskStarted scheduled=5
@@ -92,14 +73,12 @@ fn a_signal_during_an_attempt_waits_behind_its_events() {
         8 WorkflowExecutionSignaled name=s
         9 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn later_attempts_have_more_time() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     for _ in 0..3 {
         w.fail_task();
         w.poll();

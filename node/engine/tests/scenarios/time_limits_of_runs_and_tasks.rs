@@ -8,9 +8,7 @@ use stanchion_engine::time::{SECOND, duration};
 
 #[test]
 fn a_task_times_out_and_its_late_completion_is_refused() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.pass(9);
     expect![""].assert_eq(&w.fire_deadlines());
     w.pass(1);
@@ -18,12 +16,9 @@ fn a_task_times_out_and_its_late_completion_is_refused() {
     expect!["NotFound: Workflow task not found."].assert_eq(&w.complete(vec![complete_workflow("late")]));
     expect!["nothing"].assert_eq(&w.effects());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskTimedOut scheduled=2 started=3 kind=StartToClose
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect!["task 6 attempt 2"].assert_eq(&w.poll());
 }
 
@@ -52,7 +47,7 @@ fn a_run_times_out() {
         4 WorkflowTaskFailed scheduled=2 started=3 cause=ForceCloseCommand identity=history-service
         5 WorkflowExecutionTimedOut retry=RetryPolicyNotSet
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
@@ -88,16 +83,15 @@ fn the_execution_time_out_spans_retries() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionFailed failure="once" retry=InProgress new-run=run-2
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted attempt=2 execution-timeout=3s run-timeout=3s task-timeout=3s backoff=1s continued=run-1 initiator=Retry continued-failure="once"
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
     w.pass(1);
     w.fire_timers();
     expect![[r#"
-        1 WorkflowExecutionStarted attempt=2 execution-timeout=3s run-timeout=3s task-timeout=3s backoff=1s continued=run-1 initiator=Retry continued-failure="once"
         2 WorkflowExecutionTimedOut retry=Timeout
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
 }
 
 #[test]
@@ -114,10 +108,10 @@ fn a_run_time_out_is_retried_by_policy() {
         2 WorkflowTaskScheduled queue=tq
         3 WorkflowExecutionTimedOut retry=InProgress new-run=run-2
     "#]]
-    .assert_eq(&w.history_of(1));
+    .assert_eq(&w.news_of(1));
     expect![[r#"
         1 WorkflowExecutionStarted attempt=2 run-timeout=1s task-timeout=1s backoff=1s continued=run-1 initiator=Retry continued-failure="workflow timeout"
-    "#]].assert_eq(&w.history_of(2));
+    "#]].assert_eq(&w.news_of(2));
 }
 
 #[test]
@@ -129,18 +123,16 @@ fn a_delayed_start_is_not_woken_by_a_signal() {
         1 WorkflowExecutionStarted task-timeout=10s backoff=2s
         2 WorkflowExecutionSignaled name=early
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     w.pass(1);
     w.fire_timers();
     expect!["nothing on offer"].assert_eq(&w.poll());
     w.pass(1);
     w.fire_timers();
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s backoff=2s
-        2 WorkflowExecutionSignaled name=early
         3 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
@@ -159,5 +151,5 @@ fn a_cancel_request_does_not_wait_for_a_delayed_start() {
         2 WorkflowExecutionCancelRequested cause=enough
         3 WorkflowTaskScheduled queue=tq
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }

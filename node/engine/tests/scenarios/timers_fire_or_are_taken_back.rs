@@ -4,21 +4,9 @@ use expect_test::expect;
 
 use crate::scenario::*;
 
-fn world(commands: Vec<stanchion_proto::temporal::command::v1::Command>) -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    assert_eq!(w.complete(commands), "completed");
-    w
-}
-
-fn rest(w: &World) -> String {
-    w.history().lines().skip(4).map(|line| format!("{line}\n")).collect()
-}
-
 #[test]
 fn timers_fire_in_order_and_one_can_be_taken_back() {
-    let mut w = world(vec![start_timer("late", 20), start_timer("soon", 10), start_timer("gone", 5)]);
+    let mut w = World::after(vec![start_timer("late", 20), start_timer("soon", 10), start_timer("gone", 5)]);
     w.signal("s");
     w.poll();
     w.pass(5).fire_timers();
@@ -38,7 +26,7 @@ fn timers_fire_in_order_and_one_can_be_taken_back() {
         15 WorkflowTaskScheduled queue=tq
         16 TimerFired timer=late started=5
     "#]]
-    .assert_eq(&rest(&w));
+    .assert_eq(&w.news());
     w.poll();
     expect!["InvalidArgument: BadCancelTimerAttributes: invalid history builder state for action: add-timer-canceled-event, TimerID: nope"].assert_eq(&w.complete(vec![cancel_timer("nope")]));
     w.poll();
@@ -47,7 +35,7 @@ fn timers_fire_in_order_and_one_can_be_taken_back() {
 
 #[test]
 fn a_timer_never_fires_before_its_time_by_the_shards_clock() {
-    let mut w = world(vec![start_timer("t", 10)]);
+    let mut w = World::after(vec![start_timer("t", 10)]);
     let keys = w.timer_keys();
     w.pass(9);
     w.fire(&keys);

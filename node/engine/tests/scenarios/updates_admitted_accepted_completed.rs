@@ -4,17 +4,9 @@ use expect_test::expect;
 
 use crate::scenario::*;
 
-fn idle() -> World {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
-    w
-}
-
 #[test]
 fn an_update_is_accepted_and_completed_in_one_task() {
-    let mut w = idle();
+    let mut w = World::idle();
     expect!["update admitted"].assert_eq(&w.update("u"));
     expect![[r#"
         offer workflow 5 attempt 1 on tq
@@ -33,23 +25,19 @@ fn an_update_is_accepted_and_completed_in_one_task() {
     expect!["completed"].assert_eq(&w.say(vec![accepts("u"), completes("u", "done")]));
     expect!["u result done"].assert_eq(&w.told());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowTaskScheduled queue=tq
         6 WorkflowTaskStarted scheduled=5
         7 WorkflowTaskCompleted scheduled=5 started=6
         8 WorkflowExecutionUpdateAccepted update=u request=yes
         9 WorkflowExecutionUpdateCompleted update=u accepted=8
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     expect!["update result done"].assert_eq(&w.update("u"));
 }
 
 #[test]
 fn an_accepted_update_completes_later_and_keeps_its_outcome_when_the_run_has_closed() {
-    let mut w = idle();
+    let mut w = World::idle();
     w.update("u");
     w.poll();
     w.say(vec![accepts("u")]);
@@ -78,7 +66,7 @@ fn an_update_before_the_first_task_rides_on_it() {
 
 #[test]
 fn an_update_is_shown_again_when_its_task_fails_or_times_out() {
-    let mut w = idle();
+    let mut w = World::idle();
     w.update("u");
     w.poll();
     w.fail_task();
@@ -89,10 +77,6 @@ fn an_update_is_shown_again_when_its_task_fails_or_times_out() {
     expect!["u/request EventId(8)"].assert_eq(&w.given_updates());
     w.say(vec![accepts("u"), completes("u", "at last")]);
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowTaskScheduled queue=tq
         6 WorkflowTaskStarted scheduled=5
         7 WorkflowTaskFailed scheduled=5 started=6 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
@@ -102,12 +86,12 @@ fn an_update_is_shown_again_when_its_task_fails_or_times_out() {
         11 WorkflowExecutionUpdateAccepted update=u request=yes
         12 WorkflowExecutionUpdateCompleted update=u accepted=11
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_worker_that_says_nothing_rejects() {
-    let mut w = idle();
+    let mut w = World::idle();
     w.update("u");
     w.poll();
     w.complete(vec![]);
@@ -116,7 +100,7 @@ fn a_worker_that_says_nothing_rejects() {
 
 #[test]
 fn bounds_of_updates_in_flight_and_in_all() {
-    let mut w = idle();
+    let mut w = World::idle();
     w.bounds =
         Some(stanchion_proto::command::Bounds { updates_in_flight_max: 2, updates_total_max: 3, ..Default::default() });
     w.update("u1");
@@ -134,20 +118,16 @@ fn bounds_of_updates_in_flight_and_in_all() {
 
 #[test]
 fn messages_that_do_not_fit_fail_the_task() {
-    let mut w = idle();
+    let mut w = World::idle();
     w.update("u");
     w.poll();
     expect!["InvalidArgument: BadUpdateWorkflowExecutionMessage: invalid state transition attempted for Update u: received *update.Response message while in state Sent"].assert_eq(&w.say(vec![completes("u", "too early")]));
     expect![[r#"u aborted FailedPrecondition "Unable to perform workflow execution update due to unexpected workflow task failure.""#]].assert_eq(&w.told());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowTaskScheduled queue=tq
         6 WorkflowTaskStarted scheduled=5
         7 WorkflowTaskFailed scheduled=5 started=6 cause=BadUpdateWorkflowExecutionMessage failure="BadUpdateWorkflowExecutionMessage: invalid state transition attempted for Update u: received *update.Response message while in state Sent" identity=worker
-    "#]].assert_eq(&w.history());
+    "#]].assert_eq(&w.news());
     expect!["NotFound: Workflow task not found."].assert_eq(&w.complete(vec![carry("nothing")]));
 }
 

@@ -24,28 +24,19 @@ fn waiting_updates_are_aborted_and_accepted_ones_fail() {
 
 #[test]
 fn a_termination_aborts_and_leaves_no_trace_of_a_task_that_nobody_took() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
-    w.complete(vec![]);
+    let mut w = World::idle();
     w.update("u");
     w.terminate();
     expect![[r#"u aborted NotFound "workflow update was aborted by closing workflow""#]].assert_eq(&w.told());
     expect![[r#"
-        1 WorkflowExecutionStarted task-timeout=10s
-        2 WorkflowTaskScheduled queue=tq
-        3 WorkflowTaskStarted scheduled=2
-        4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionTerminated reason="because" identity=caller
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn the_callers_of_a_run_that_goes_on_try_again() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.update("u");
     w.complete(vec![continue_as_new("next")]);
     expect![[r#"u aborted ResourceExhausted "workflow operation can not be applied because workflow is closing""#]]
@@ -73,14 +64,12 @@ fn a_message_behind_the_closing_command_comes_too_late() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionCompleted result=bye
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
 }
 
 #[test]
 fn a_run_that_tried_to_close_takes_no_updates_until_it_has_been_heard() {
-    let mut w = World::new();
-    w.start();
-    w.poll();
+    let mut w = World::at_work();
     w.signal("s");
     w.complete(vec![complete_workflow("bye")]);
     w.poll();

@@ -30,7 +30,7 @@ fn memo_fields_are_added_changed_and_removed() {
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowPropertiesModified fields=added,changed,removed
     "#]]
-    .assert_eq(&w.history());
+    .assert_eq(&w.news());
     let now = stanchion_engine::ShardTime(w.now);
     let described = stanchion_engine::read::describe(&w.state, NAMESPACE, WORKFLOW, "", now).unwrap().unwrap();
     let memo = described.workflow_execution_info.unwrap().memo.unwrap();
