@@ -44,8 +44,7 @@ fn the_same_again_is_left_to_the_time_out() {
 fn commands_behind_a_closing_one_are_refused_without_a_trace() {
     let mut w = World::at_work();
     expect!["InvalidArgument: invalid command sequence: [CompleteWorkflowExecution, RecordMarker], command CompleteWorkflowExecution must be the last command."].assert_eq(&w.complete(vec![complete_workflow("bye"), marker("m")]));
-    expect![""]
-    .assert_eq(&w.news());
+    expect![""].assert_eq(&w.news());
 }
 
 #[test]

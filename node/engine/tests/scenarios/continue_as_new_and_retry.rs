@@ -84,7 +84,8 @@ fn a_failure_is_retried_until_the_last_attempt() {
         3 WorkflowTaskStarted scheduled=2
         4 WorkflowTaskCompleted scheduled=2 started=3
         5 WorkflowExecutionFailed failure="second" retry=MaximumAttemptsReached
-    "#]].assert_eq(&w.news_of(2));
+    "#]]
+    .assert_eq(&w.news_of(2));
 }
 
 #[test]

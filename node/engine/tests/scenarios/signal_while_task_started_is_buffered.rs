@@ -10,8 +10,7 @@ fn a_buffered_signal_follows_the_commands_and_schedules_a_task() {
     w.signal("one");
     w.request_cancel();
     w.signal("two");
-    expect![""]
-    .assert_eq(&w.news());
+    expect![""].assert_eq(&w.news());
     expect!["completed"].assert_eq(&w.complete(vec![marker("m")]));
     expect![[r#"
         4 WorkflowTaskCompleted scheduled=2 started=3

@@ -91,7 +91,8 @@ fn the_execution_time_out_spans_retries() {
     w.fire_timers();
     expect![[r#"
         2 WorkflowExecutionTimedOut retry=Timeout
-    "#]].assert_eq(&w.news_of(2));
+    "#]]
+    .assert_eq(&w.news_of(2));
 }
 
 #[test]

@@ -104,8 +104,7 @@ fn an_update_that_comes_while_the_worker_has_the_task_gets_the_next_one() {
     .assert_eq(&w.given());
     expect!["u2/request EventId(5)"].assert_eq(&w.given_updates());
     w.say(vec![rejects("u2")]);
-    expect![""]
-    .assert_eq(&w.news());
+    expect![""].assert_eq(&w.news());
 }
 
 #[test]
