@@ -155,7 +155,7 @@ impl GroupCall for DescribeScheduleRequest {
         let (row, now) = read(&at, &namespace, &self.schedule_id).await?;
         let namespace_id = namespace.id.clone();
         let mut described = apart(move || describe::describe(&row, &namespace_id, &self.schedule_id, now)).await?;
-        search_attributes::retain_known(&at.node, &namespace, described.search_attributes.as_mut());
+        search_attributes::retain_known(&at.node, &namespace, described.search_attributes.as_mut()).await?;
         Ok(described)
     }
 }

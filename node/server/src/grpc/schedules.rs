@@ -40,7 +40,7 @@ pub async fn list_schedules(
     });
     let mut schedules = entries.await.map_err(|error| CallError::Fatal(error.to_string()))??;
     for each in &mut schedules {
-        search_attributes::retain_known(&node, &namespace, each.search_attributes.as_mut());
+        search_attributes::retain_known(&node, &namespace, each.search_attributes.as_mut()).await?;
     }
     Ok(ListSchedulesResponse { schedules, next_page_token: page.next_page_token })
 }

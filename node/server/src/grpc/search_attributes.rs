@@ -41,12 +41,16 @@ pub async fn check_start(
     Ok(())
 }
 
-/// Whether a value is shown: one whose attribute was removed stays with its run, and with nobody else.
-pub fn retain_known(node: &Node, namespace: &Namespace, attributes: Option<&mut SearchAttributes>) {
-    if let Some(attributes) = attributes {
-        let known = custom(node, namespace);
-        attributes.indexed_fields.retain(|name, _| known.contains_key(name) || everywhere(name).is_some());
-    }
+/// Leaves out what descriptions do not show: a value whose attribute was removed stays in its run's history only.
+pub async fn retain_known(
+    node: &Arc<Node>,
+    namespace: &Namespace,
+    attributes: Option<&mut SearchAttributes>,
+) -> Result<(), CallError> {
+    let Some(attributes) = attributes else { return Ok(()) };
+    let known = known(node, namespace, attributes).await?;
+    attributes.indexed_fields.retain(|name, _| known.contains_key(name) || everywhere(name).is_some());
+    Ok(())
 }
 
 /// The namespace's own attributes, up to date if one of those given is not among them.

@@ -136,7 +136,7 @@ impl GroupCall for DescribeActivityExecutionRequest {
         }
         let mut described = described(&self, view, now);
         if let Some(info) = &mut described.info {
-            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut());
+            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut()).await?;
         }
         Ok(described)
     }

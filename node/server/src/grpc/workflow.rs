@@ -250,7 +250,7 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
             at.term.read(|reader| read::describe(reader, &namespace.id, workflow_id, run_id, reader.clock()));
         let mut described: Self::Answer = described.await??;
         if let Some(info) = &mut described.workflow_execution_info {
-            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut());
+            search_attributes::retain_known(&at.node, &namespace, info.search_attributes.as_mut()).await?;
         }
         Ok(described)
     }

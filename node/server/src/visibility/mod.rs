@@ -26,7 +26,7 @@ use stanchion_engine::validate::search_attributes::everywhere;
 use stanchion_engine::visibility::{Entity, Filter, Position};
 use stanchion_engine::{GroupId, Rejection};
 use stanchion_proto::node::{QueryVisibilityReply, QueryVisibilityRequest, VisibilityEntry};
-use stanchion_proto::row::VisibilityRow;
+use stanchion_proto::row::{AttributeRow, VisibilityRow};
 
 use crate::grpc::search_attributes;
 use crate::meta::Namespace;
@@ -97,11 +97,17 @@ pub async fn list_parsed(
     };
     let mut rows = entries.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     // A value whose attribute was removed stays with its run and is no longer shown.
-    let custom = search_attributes::custom(node, namespace);
+    let is_shown = |custom: &BTreeMap<String, i32>, attribute: &AttributeRow| {
+        custom.get(&attribute.name) == Some(&attribute.r#type) || everywhere(&attribute.name).is_some()
+    };
+    let mut custom = search_attributes::custom(node, namespace);
+    if !rows.iter().flat_map(|row| &row.attributes).all(|attribute| is_shown(&custom, attribute)) {
+        // It may have been added on another node a moment ago.
+        node.meta.refresh(node).await?;
+        custom = search_attributes::custom(node, namespace);
+    }
     for row in &mut rows {
-        row.attributes.retain(|attribute| {
-            custom.get(&attribute.name) == Some(&attribute.r#type) || everywhere(&attribute.name).is_some()
-        });
+        row.attributes.retain(|attribute| is_shown(&custom, attribute));
     }
     Ok(Page { rows, next_page_token })
 }
