@@ -20,13 +20,13 @@ from .scene import Options, Verdict, write_verdict
 from .workloads import catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds, together
 
 WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds, together)}
-QUICK = [kill_rounds.NAME, kill_all.NAME, failover.NAME]
+QUICK = [kill_rounds.NAME, kill_all.NAME, failover.NAME, together.NAME]
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options, Path]:
     parser = argparse.ArgumentParser(prog="jepsen/run", description="Chaos workloads against three real stanchion nodes.")
     parser.add_argument("workload", nargs="*", help=f"any of: {', '.join(WORKLOADS)} (all of them when none is named)")
-    parser.add_argument("--quick", action="store_true", help="short forms, for CI; without a workload: kill-rounds, kill-all, failover")
+    parser.add_argument("--quick", action="store_true", help="short forms, for CI; without a workload: kill-rounds, kill-all, failover, together")
     parser.add_argument("--control", action="store_true", help="no faults; the same load and checks")
     parser.add_argument("--server", choices=["stanchion", "temporal", "temporal-memory"], default="stanchion", help="try the harness on Temporal's dev server instead; in memory it must be found out")
     parser.add_argument("--binary", type=Path, help="the stanchion binary (default: STANCHION_BIN, else the debug build)")

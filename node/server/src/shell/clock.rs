@@ -120,6 +120,15 @@ pub fn wall() -> ShardTime {
     ShardTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Leaves the soonest timers of these; what is known of them is complete up to `horizon`, also afterwards.
+pub fn keep_soonest(keys: &mut Vec<TimerKey>, most: usize, horizon: &mut ShardTime) {
+    if keys.len() > most {
+        let (_, first_left_out, _) = keys.select_nth_unstable(most);
+        *horizon = (*horizon).min(ShardTime(first_left_out.at.0 - 1));
+        keys.truncate(most);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +150,15 @@ mod tests {
         assert_eq!(due.next(), Some(ShardTime(7)));
         due.clear(&key(7));
         assert_eq!(due.next(), None);
+    }
+
+    #[test]
+    fn what_is_left_out_lies_behind_the_horizon() {
+        let (mut keys, mut horizon) = (vec![key(9), key(2), key(7), key(4)], ShardTime(50));
+        keep_soonest(&mut keys, 4, &mut horizon);
+        assert_eq!((keys.len(), horizon), (4, ShardTime(50)));
+        keep_soonest(&mut keys, 2, &mut horizon);
+        keys.sort();
+        assert_eq!((keys, horizon), (vec![key(2), key(4)], ShardTime(6)));
     }
 }

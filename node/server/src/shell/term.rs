@@ -17,7 +17,7 @@ use stanchion_replica::{EffectSink, GroupHandle, TermId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::{DueTimes, HORIZON_NANOS, TICK_NANOS};
+use super::clock::{DueTimes, HORIZON_NANOS, TICK_NANOS, keep_soonest};
 use super::hand_over::Reservations;
 use super::next_queues::NextQueues;
 use super::offers::OfferCarrier;
@@ -135,18 +135,22 @@ impl LeaderTerm {
     fn load_timers(&self) -> Result<(), CallError> {
         let until = ShardTime(self.handle.now().0.saturating_add(HORIZON_NANOS));
         let reader = self.handle.reader();
-        let per_slot_max = self.timers_max();
+        let most = self.timers_max().max(1);
         let mut horizon = until;
         let mut keys: Vec<TimerKey> = Vec::new();
         for slot in self.slots() {
-            let read = read::timers(&reader, slot, until, per_slot_max)?;
-            if read.len() >= per_slot_max
+            let read = read::timers(&reader, slot, horizon, most)?;
+            if read.len() >= most
                 && let Some(last) = read.last()
             {
-                horizon = horizon.min(last.at);
+                horizon = horizon.min(ShardTime(last.at.0 - 1));
             }
             keys.extend(read);
+            if keys.len() >= most.saturating_mul(2) {
+                keep_soonest(&mut keys, most, &mut horizon);
+            }
         }
+        keep_soonest(&mut keys, most, &mut horizon);
         self.due.lock().load(keys, horizon);
         self.due_sooner.notify_one();
         Ok(())
