@@ -19,9 +19,9 @@ use stanchion_proto::temporal::activity::v1::ActivityOptions;
 use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::workflowservice::v1::*;
 
-use super::workflow::{command, new_request_id, unexpected};
+use super::workflow::{command, group, new_request_id, unexpected};
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate::{self, Checked};
 
@@ -59,11 +59,6 @@ async fn propose(at: &Here, namespace: &str, kind: Kind, method: &str) -> Result
         Reply::ActivityOptions(options) => Ok(Some(*options)),
         reply => Err(unexpected(method, reply)),
     }
-}
-
-async fn group(node: &Arc<Node>, namespace: &str, id: &str) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, namespace).await?;
-    Ok(group_of_run(node, &namespace.id, id))
 }
 
 // -------------------------------------------------------------------------------------------- pending activities of a run

@@ -19,7 +19,7 @@ use stanchion_proto::temporal::failure::v1::{Failure, ServerFailureInfo};
 use stanchion_proto::temporal::workflowservice::v1::*;
 
 use super::tokens::{Token, activity_of};
-use super::workflow::{command, unexpected};
+use super::workflow::{command, done, group, unexpected};
 use super::workflow_task::namespace_of;
 use crate::meta::Namespace;
 use crate::node::Node;
@@ -40,13 +40,6 @@ fn failure_of(message: &str) -> Failure {
     }
 }
 
-async fn end(at: &Here, namespace: &Namespace, method: &str, kind: Kind) -> Result<(), CallError> {
-    match at.term.propose(command(namespace, kind)).await? {
-        Reply::Done => Ok(()),
-        reply => Err(unexpected(method, reply)),
-    }
-}
-
 /// Ends the attempt because of what the worker sent.
 async fn end_over_long(
     at: &Here,
@@ -59,7 +52,7 @@ async fn end_over_long(
     let request =
         RespondActivityTaskFailedRequest { failure: Some(failure_of(message)), identity, ..Default::default() };
     let fail = FailActivityTask { activity: Some(activity), request: Some(request), reservation: None };
-    end(at, namespace, method, Kind::FailActivityTask(fail)).await
+    done(at, namespace, method, Kind::FailActivityTask(fail)).await
 }
 
 async fn complete(
@@ -74,7 +67,7 @@ async fn complete(
         return end_over_long(at, namespace, METHOD, activity, request.identity, message).await;
     }
     let complete = CompleteActivityTask { activity: Some(activity), request: Some(request), reservation: None };
-    end(at, namespace, METHOD, Kind::CompleteActivityTask(complete)).await
+    done(at, namespace, METHOD, Kind::CompleteActivityTask(complete)).await
 }
 
 async fn fail(
@@ -87,7 +80,7 @@ async fn fail(
         request.last_heartbeat_details = None;
     }
     let fail = FailActivityTask { activity: Some(activity), request: Some(request), reservation: None };
-    end(at, namespace, "RespondActivityTaskFailed", Kind::FailActivityTask(fail)).await
+    done(at, namespace, "RespondActivityTaskFailed", Kind::FailActivityTask(fail)).await
 }
 
 async fn cancel(
@@ -102,7 +95,7 @@ async fn cancel(
         return end_over_long(at, namespace, METHOD, activity, request.identity, message).await;
     }
     let cancel = CancelActivityTask { activity: Some(activity), request: Some(request), reservation: None };
-    end(at, namespace, METHOD, Kind::CancelActivityTask(cancel)).await
+    done(at, namespace, METHOD, Kind::CancelActivityTask(cancel)).await
 }
 
 /// What a heartbeat tells its worker.
@@ -234,8 +227,7 @@ async fn check_named(node: &Arc<Node>, named: Named<'_>) -> Result<(), CallError
 }
 
 async fn group_of_named(node: &Arc<Node>, named: Named<'_>) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, named.namespace).await?;
-    Ok(group_of_run(node, &namespace.id, named.place()))
+    group(node, named.namespace, named.place()).await
 }
 
 fn activity_of_named(named: &Named<'_>) -> ActivityRef {

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use stanchion_engine::GroupId;
-use stanchion_engine::reply::Reply;
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{DeleteWorkflow, RunRef};
 use stanchion_proto::temporal::workflowservice::v1::{DeleteWorkflowExecutionRequest, DeleteWorkflowExecutionResponse};
 
-use super::workflow::{command, unexpected};
+use super::workflow::{done, group, id_of};
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate;
 
@@ -29,9 +28,7 @@ impl GroupCall for DeleteWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
-        let workflow_id = self.workflow_execution.as_ref().map_or("", |named| named.workflow_id.as_str());
-        Ok(group_of_run(node, &namespace.id, workflow_id))
+        group(node, &self.namespace, id_of(self.workflow_execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
@@ -39,9 +36,7 @@ impl GroupCall for DeleteWorkflowExecutionRequest {
         let named = self.workflow_execution.unwrap_or_default();
         let run = RunRef { workflow_id: named.workflow_id, run_id: named.run_id };
         let delete = DeleteWorkflow { run: Some(run) };
-        match at.term.propose(command(&namespace, Kind::DeleteWorkflow(delete))).await? {
-            Reply::Done => Ok(DeleteWorkflowExecutionResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::DeleteWorkflow(delete)).await?;
+        Ok(DeleteWorkflowExecutionResponse {})
     }
 }

@@ -18,10 +18,10 @@ use stanchion_proto::temporal::workflowservice::v1::{
     GetWorkflowExecutionHistoryReverseResponse,
 };
 
-use super::workflow::{not_found, view};
+use super::workflow::{group, id_of, not_found, view};
 use crate::meta::Namespace;
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate;
 
@@ -49,9 +49,19 @@ async fn check(
     Ok(())
 }
 
-async fn group(node: &Arc<Node>, namespace: &str, execution: Option<&WorkflowExecution>) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, namespace).await?;
-    Ok(group_of_run(node, &namespace.id, execution.map_or("", |execution| execution.workflow_id.as_str())))
+/// The run that is read, and the place that the last page ended at.
+async fn begin(
+    at: &Here,
+    namespace: &Namespace,
+    execution: Option<&WorkflowExecution>,
+    token: &[u8],
+) -> Result<(RunView, Option<HistoryPageToken>), CallError> {
+    let token = read_token(token)?;
+    let mut named = execution.cloned().unwrap_or_default();
+    if let Some(token) = &token {
+        named.run_id.clone_from(&token.run_id);
+    }
+    Ok((view(at, namespace, &named).await?, token))
 }
 
 /// Events of a page: what the caller asked for, within the bound.
@@ -73,17 +83,12 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, self.execution.as_ref()).await
+        group(node, &self.namespace, id_of(self.execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
-        let token = read_token(&self.next_page_token)?;
-        let mut named = self.execution.clone().unwrap_or_default();
-        if let Some(token) = &token {
-            named.run_id.clone_from(&token.run_id);
-        }
-        let view = view(&at, &namespace, &named).await?;
+        let (view, token) = begin(&at, &namespace, self.execution.as_ref(), &self.next_page_token).await?;
         if self.history_event_filter_type() == HistoryEventFilterType::CloseEvent {
             return close_event(&at, &namespace, view, self.wait_new_event).await;
         }
@@ -91,13 +96,7 @@ impl GroupCall for GetWorkflowExecutionHistoryRequest {
         // A worker's own history ends where its task was started, whatever has come since.
         let view =
             if end == 0 && self.wait_new_event { wait_for(&at, &namespace, view, EventId(from)).await? } else { view };
-        let end = if end == 0 && self.wait_new_event {
-            0
-        } else if end == 0 {
-            view.next_event_id.0
-        } else {
-            end
-        };
+        let end = if end == 0 && !self.wait_new_event { view.next_event_id.0 } else { end };
         let to = if end == 0 { view.next_event_id } else { EventId(end) };
         let page = {
             let (events_max, bytes_max) = (page_events(&at, self.maximum_page_size), page_bytes(&at));
@@ -208,17 +207,12 @@ impl GroupCall for GetWorkflowExecutionHistoryReverseRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, self.execution.as_ref()).await
+        group(node, &self.namespace, id_of(self.execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
-        let token = read_token(&self.next_page_token)?;
-        let mut named = self.execution.clone().unwrap_or_default();
-        if let Some(token) = &token {
-            named.run_id.clone_from(&token.run_id);
-        }
-        let view = view(&at, &namespace, &named).await?;
+        let (view, token) = begin(&at, &namespace, self.execution.as_ref(), &self.next_page_token).await?;
         let below = token.map_or(view.next_event_id, |token| EventId(token.next_event_id));
         let (events_max, bytes_max) = (page_events(&at, self.maximum_page_size), page_bytes(&at));
         let read = |reader: &_| read::history_reverse(reader, &view.key, below, events_max, bytes_max);

@@ -18,6 +18,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 use tonic::Status;
 
 use super::tokens::Token;
+use super::workflow::{group, id_of};
 use crate::calls::malformed;
 use crate::context::Context;
 use crate::node::Node;
@@ -43,9 +44,7 @@ impl GroupCall for QueryWorkflowRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
-        let workflow_id = self.execution.as_ref().map_or("", |execution| execution.workflow_id.as_str());
-        Ok(group_of_run(node, &namespace.id, workflow_id))
+        group(node, &self.namespace, id_of(self.execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use prost::Message;
-use stanchion_engine::reply::Reply;
 use stanchion_engine::schedule::canonical::canonical;
 use stanchion_engine::schedule::describe;
 use stanchion_engine::schedule::zone::Zone;
@@ -25,19 +24,19 @@ use stanchion_proto::temporal::workflow::v1::NewWorkflowExecutionInfo;
 use stanchion_proto::temporal::workflowservice::v1::*;
 
 use super::search_attributes;
-use super::workflow::{command, unexpected};
+use super::workflow::{self, done, new_request_id};
 use crate::meta::Namespace;
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::{CallError, wall};
 use crate::validate;
 
 /// Notes of a pause, in bytes.
 const NOTES_BYTES_MAX: usize = 1000;
 
+/// The group of a schedule: its slot is that of the workflow that it is on the real server.
 async fn group(node: &Arc<Node>, namespace: &str, schedule_id: &str) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, namespace).await?;
-    Ok(group_of_run(node, &namespace.id, &format!("{ID_PREFIX}{schedule_id}")))
+    workflow::group(node, namespace, &format!("{ID_PREFIX}{schedule_id}")).await
 }
 
 fn invalid(message: impl Into<String>) -> CallError {
@@ -103,9 +102,7 @@ impl GroupCall for CreateScheduleRequest {
 
     async fn check(&mut self, node: &Arc<Node>) -> Result<(), CallError> {
         let namespace = node.meta.namespace(node, &self.namespace).await?;
-        if self.schedule_id.is_empty() {
-            named(&self.schedule_id)?;
-        }
+        named(&self.schedule_id)?;
         validate::workflow_id(&format!("{ID_PREFIX}{}", self.schedule_id), &node.limits)?;
         if self.request_id.is_empty() {
             return Err(invalid("RequestId is not set on request."));
@@ -129,10 +126,8 @@ impl GroupCall for CreateScheduleRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let create = CreateSchedule { request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::CreateSchedule(create))).await? {
-            Reply::Done => Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec() }),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::CreateSchedule(create)).await?;
+        Ok(CreateScheduleResponse { conflict_token: FIRST_CONFLICT_TOKEN.to_be_bytes().to_vec() })
     }
 }
 
@@ -185,7 +180,7 @@ impl GroupCall for UpdateScheduleRequest {
         validate::blob_bytes(self.encoded_len(), &node.limits)?;
         named(&self.schedule_id)?;
         if self.request_id.is_empty() {
-            self.request_id = super::workflow::new_request_id();
+            self.request_id = new_request_id();
         }
         Ok(())
     }
@@ -198,10 +193,8 @@ impl GroupCall for UpdateScheduleRequest {
         let namespace = at.namespace(&self.namespace).await?;
         at.term.settle_schedule(&namespace.id, &self.schedule_id).await?;
         let update = UpdateSchedule { request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::UpdateSchedule(update))).await? {
-            Reply::Done => Ok(UpdateScheduleResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::UpdateSchedule(update)).await?;
+        Ok(UpdateScheduleResponse {})
     }
 }
 
@@ -223,7 +216,7 @@ impl GroupCall for PatchScheduleRequest {
         validate::blob_bytes(self.encoded_len(), &node.limits)?;
         named(&self.schedule_id)?;
         if self.request_id.is_empty() {
-            self.request_id = super::workflow::new_request_id();
+            self.request_id = new_request_id();
         }
         Ok(())
     }
@@ -236,10 +229,8 @@ impl GroupCall for PatchScheduleRequest {
         let namespace = at.namespace(&self.namespace).await?;
         at.term.settle_schedule(&namespace.id, &self.schedule_id).await?;
         let patch = PatchSchedule { request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::PatchSchedule(patch))).await? {
-            Reply::Done => Ok(PatchScheduleResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::PatchSchedule(patch)).await?;
+        Ok(PatchScheduleResponse {})
     }
 }
 
@@ -264,10 +255,8 @@ impl GroupCall for DeleteScheduleRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let delete = DeleteSchedule { request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::DeleteSchedule(delete))).await? {
-            Reply::Done => Ok(DeleteScheduleResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::DeleteSchedule(delete)).await?;
+        Ok(DeleteScheduleResponse {})
     }
 }
 

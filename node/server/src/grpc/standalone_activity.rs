@@ -25,22 +25,17 @@ use tonic::Status;
 use super::activity_control::{named, within};
 use super::search_attributes;
 use super::visibility::{keyword, search_attributes_of, signed};
-use super::workflow::{command, new_request_id, unexpected};
+use super::workflow::{command, done, group, new_request_id, unexpected};
 use crate::context::Context;
 use crate::meta::Namespace;
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate;
 use crate::visibility;
 
 /// What the real server marks standalone activities with in its lists.
 const DIVISION_OF_ACTIVITIES: &str = "3332429922";
-
-async fn group(node: &Arc<Node>, namespace: &str, activity_id: &str) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, namespace).await?;
-    Ok(group_of_run(node, &namespace.id, activity_id))
-}
 
 fn not_found(activity_id: &str) -> CallError {
     Rejection::not_found(format!("activity not found for ID: {activity_id}")).into()
@@ -279,10 +274,8 @@ macro_rules! asked {
             async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
                 let namespace = at.namespace(&self.namespace).await?;
                 let kind = Kind::$command($command { request: Some(self) });
-                match at.term.propose(command(&namespace, kind)).await? {
-                    Reply::Done => Ok($response {}),
-                    reply => Err(unexpected(Self::METHOD, reply)),
-                }
+                done(&at, &namespace, Self::METHOD, kind).await?;
+                Ok($response {})
             }
         }
     };

@@ -18,9 +18,9 @@ use stanchion_proto::temporal::workflowservice::v1::{
     UpdateWorkflowExecutionResponse,
 };
 
-use super::workflow::{command, unexpected, view};
+use super::workflow::{command, group, id_of, unexpected, view};
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate;
 
@@ -35,14 +35,12 @@ impl GroupCall for UpdateWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
-        let workflow_id = self.workflow_execution.as_ref().map_or("", |named| named.workflow_id.as_str());
-        Ok(group_of_run(node, &namespace.id, workflow_id))
+        group(node, &self.namespace, id_of(self.workflow_execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
-        let workflow_id = self.workflow_execution.as_ref().map_or("", |named| named.workflow_id.as_str());
+        let workflow_id = id_of(self.workflow_execution.as_ref());
         let asked = Asked::of(&self);
         let waiter = at.term.wait_for_update(&namespace.id, workflow_id, &asked.update_id);
         let update = Kind::UpdateWorkflow(UpdateWorkflow { request: Some(self) });
@@ -139,9 +137,8 @@ impl GroupCall for PollWorkflowExecutionUpdateRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        let namespace = node.meta.namespace(node, &self.namespace).await?;
         let run = self.update_ref.as_ref().and_then(|named| named.workflow_execution.as_ref());
-        Ok(group_of_run(node, &namespace.id, run.map_or("", |run| run.workflow_id.as_str())))
+        group(node, &self.namespace, id_of(run)).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {

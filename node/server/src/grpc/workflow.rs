@@ -42,13 +42,22 @@ pub fn command(namespace: &Namespace, kind: Kind) -> Command {
     }
 }
 
-async fn group(node: &Arc<Node>, namespace: &str, workflow_id: &str) -> Result<GroupId, CallError> {
+/// Proposes what can only be refused or done.
+pub async fn done(at: &Here, namespace: &Namespace, method: &str, kind: Kind) -> Result<(), CallError> {
+    match at.term.propose(command(namespace, kind)).await? {
+        Reply::Done => Ok(()),
+        reply => Err(unexpected(method, reply)),
+    }
+}
+
+/// The group of a run, by the names in a request.
+pub async fn group(node: &Arc<Node>, namespace: &str, workflow_id: &str) -> Result<GroupId, CallError> {
     let namespace = node.meta.namespace(node, namespace).await?;
     Ok(group_of_run(node, &namespace.id, workflow_id))
 }
 
-fn id_of(execution: &Option<WorkflowExecution>) -> &str {
-    execution.as_ref().map_or("", |execution| execution.workflow_id.as_str())
+pub fn id_of(execution: Option<&WorkflowExecution>) -> &str {
+    execution.map_or("", |execution| execution.workflow_id.as_str())
 }
 
 impl GroupCall for StartWorkflowExecutionRequest {
@@ -119,7 +128,7 @@ impl GroupCall for SignalWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+        group(node, &self.namespace, id_of(self.workflow_execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
@@ -187,7 +196,7 @@ impl GroupCall for RequestCancelWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+        group(node, &self.namespace, id_of(self.workflow_execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
@@ -216,16 +225,14 @@ impl GroupCall for TerminateWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, id_of(&self.workflow_execution)).await
+        group(node, &self.namespace, id_of(self.workflow_execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let terminate = TerminateWorkflow { request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::TerminateWorkflow(terminate))).await? {
-            Reply::Done => Ok(TerminateWorkflowExecutionResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::TerminateWorkflow(terminate)).await?;
+        Ok(TerminateWorkflowExecutionResponse {})
     }
 }
 
@@ -239,7 +246,7 @@ impl GroupCall for DescribeWorkflowExecutionRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, id_of(&self.execution)).await
+        group(node, &self.namespace, id_of(self.execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
@@ -266,7 +273,7 @@ impl GroupCall for ResetStickyTaskQueueRequest {
     }
 
     async fn group(&self, node: &Arc<Node>) -> Result<GroupId, CallError> {
-        group(node, &self.namespace, id_of(&self.execution)).await
+        group(node, &self.namespace, id_of(self.execution.as_ref())).await
     }
 
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use stanchion_engine::GroupId;
-use stanchion_engine::reply::Reply;
 use stanchion_engine::validate::absent;
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{FailWorkflowTask, WorkflowTaskToken};
@@ -18,7 +17,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 
 use super::search_attributes;
 use super::tokens::Token;
-use super::workflow::{command, unexpected};
+use super::workflow::{command, done};
 use crate::meta::Namespace;
 use crate::node::Node;
 use crate::routing::{GroupCall, Here, group_of_run};
@@ -186,9 +185,7 @@ impl GroupCall for RespondWorkflowTaskFailedRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let (namespace, token) = namespace_of::<WorkflowTaskToken>(&at.node, &self.namespace, &self.task_token).await?;
         let fail = FailWorkflowTask { token: Some(token), request: Some(self) };
-        match at.term.propose(command(&namespace, Kind::FailWorkflowTask(fail))).await? {
-            Reply::Done => Ok(RespondWorkflowTaskFailedResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::FailWorkflowTask(fail)).await?;
+        Ok(RespondWorkflowTaskFailedResponse {})
     }
 }
