@@ -31,7 +31,8 @@ pub fn apply<S: ShardState>(
             tx.commit()?;
             Ok((reply, tx.take_effects()))
         }
-        Err(Halt::Rejected(rejection)) => Ok((Reply::Rejected(rejection), Effects::default())),
+        // Nothing but what the command had committed before, of those that are many in one.
+        Err(Halt::Rejected(rejection)) => Ok((Reply::Rejected(rejection), tx.take_effects())),
         Err(Halt::Fault(fault)) => Err(fault),
     }
 }

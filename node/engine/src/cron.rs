@@ -13,6 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Span, Timestamp, Zoned};
 
+use crate::go_duration;
 use crate::time::SECOND;
 use crate::types::ShardTime;
 
@@ -191,7 +192,7 @@ fn zone(name: &str) -> Option<TimeZone> {
 
 fn described(name: &str, zone: TimeZone) -> Result<Cron, CronError> {
     if let Some(interval) = name.strip_prefix("every ") {
-        let nanos = go_duration(interval).ok_or(CronError::Malformed)?;
+        let nanos = go_duration::parse(interval).ok_or(CronError::Malformed)?;
         return Ok(Cron(Kind::Every { seconds: (nanos / SECOND).max(1) }));
     }
     let fields = match name {
@@ -263,53 +264,6 @@ fn value(text: &str, names: &[&str]) -> Result<u32, CronError> {
 
 fn number(text: &str) -> Result<u32, CronError> {
     text.parse().map_err(|_| CronError::Malformed)
-}
-
-/// Go's notation of durations, in nanoseconds: `1h30m`, `1.5s`, `-5s`.
-fn go_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (digits, unit_and_more) = rest.split_at(number);
-        let unit = unit_and_more.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit_and_more.len());
-        let (unit, more) = unit_and_more.split_at(unit);
-        let unit: i128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        total = total.checked_add(scaled(digits, unit)?)?;
-        rest = more;
-    }
-    let total = i64::try_from(total).ok()?;
-    Some(if negative { -total } else { total })
-}
-
-/// A decimal number times a unit, in integers.
-fn scaled(digits: &str, unit: i128) -> Option<i128> {
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || whole.len() > 18 || fraction.contains('.') {
-        return None;
-    }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let fraction = &fraction[..fraction.len().min(18)];
-    let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    Some(whole * unit + part * unit / scale)
 }
 
 #[cfg(test)]

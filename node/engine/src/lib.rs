@@ -16,6 +16,7 @@ pub mod apply;
 pub mod cache;
 pub mod cron;
 pub mod effects;
+pub mod go_duration;
 pub mod history;
 pub mod ids;
 pub mod inbox;

@@ -26,13 +26,24 @@ pub fn run(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> Outcome
     } else {
         run_id.to_owned()
     };
-    let key = RunKey { namespace_id: tx.namespace_id.to_owned(), workflow_id: workflow_id.to_owned(), run_id };
+    let key = key_of(tx, workflow_id, &run_id);
     let found = tx.load(&key)?;
     if found.as_ref().is_some_and(|run| run.row.deleted) {
         found.into_iter().for_each(|run| tx.release(run));
         return Err(not_found(&key).into());
     }
     found.ok_or_else(|| not_found(&key).into())
+}
+
+/// The run that a message or a shell command names in full; none if it is not there (any more).
+pub fn named(tx: &mut Transaction<'_>, workflow_id: &str, run_id: &str) -> StateResult<Option<Box<Run>>> {
+    let key = key_of(tx, workflow_id, run_id);
+    tx.load(&key)
+}
+
+/// A run of the command's namespace.
+pub fn key_of(tx: &Transaction<'_>, workflow_id: &str, run_id: &str) -> RunKey {
+    RunKey { namespace_id: tx.namespace_id.to_owned(), workflow_id: workflow_id.to_owned(), run_id: run_id.to_owned() }
 }
 
 /// The real server's words for a run that is not there.

@@ -9,13 +9,18 @@ pub(crate) mod deadlines;
 pub(crate) mod failures;
 pub(crate) mod options;
 
+use prost::Message;
+use stanchion_proto::command::ActivityTaskToken;
 use stanchion_proto::row::ActivityRow;
+use stanchion_proto::temporal::common::v1::ActivityType;
 use stanchion_proto::temporal::enums::v1::RetryState;
 use stanchion_proto::temporal::failure::v1::Failure;
+use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
 use crate::effects::{Offer, TaskKind, TaskRef};
 use crate::pending;
 use crate::retry::{self, Next};
+use crate::time::timestamp;
 use crate::transaction::Transaction;
 use crate::types::{EventId, RunKey, ShardTime, Slot};
 
@@ -75,6 +80,33 @@ pub(crate) fn begin(tx: &mut Transaction<'_>, place: &Place<'_>, row: &mut Activ
     worker.identity.clone_into(&mut row.worker_identity);
     worker.request_id.clone_into(&mut row.started_request_id);
     deadlines::started(tx, place, row);
+}
+
+/// The attempt as its worker gets it, but for what is not in the row: the input, the header, and what run it belongs to.
+pub(crate) fn task(tx: &Transaction<'_>, place: &Place<'_>, row: &ActivityRow) -> PollActivityTaskQueueResponse {
+    let token = ActivityTaskToken {
+        namespace_id: place.key.namespace_id.clone(),
+        workflow_id: place.key.workflow_id.clone(),
+        run_id: place.key.run_id.clone(),
+        scheduled_event_id: place.id,
+        attempt: row.attempt,
+        stamp: row.stamp,
+        activity_id: row.activity_id.clone(),
+    };
+    PollActivityTaskQueueResponse {
+        task_token: token.encode_to_vec(),
+        workflow_namespace: tx.namespace.to_owned(),
+        activity_type: Some(ActivityType { name: row.activity_type.clone() }),
+        activity_id: row.activity_id.clone(),
+        heartbeat_details: row.heartbeat_details.clone(),
+        scheduled_time: Some(timestamp(ShardTime(row.scheduled_at))),
+        current_attempt_scheduled_time: Some(timestamp(ShardTime(row.attempt_scheduled_at))),
+        started_time: Some(timestamp(ShardTime(row.started_at))),
+        attempt: row.attempt,
+        retry_policy: row.retry_policy.clone(),
+        priority: row.priority.clone(),
+        ..Default::default()
+    }
 }
 
 /// What comes after an attempt that failed now. A paused activity does not count its attempts.

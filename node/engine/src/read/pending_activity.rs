@@ -9,6 +9,7 @@ use stanchion_proto::temporal::workflow::v1::PendingActivityInfo;
 use stanchion_proto::temporal::workflow::v1::pending_activity_info::PauseInfo;
 use stanchion_proto::temporal::workflow::v1::pending_activity_info::pause_info::{Manual, PausedBy};
 
+use crate::activity::options;
 use crate::time::{duration, timestamp, timestamp_if_set};
 use crate::types::ShardTime;
 
@@ -45,13 +46,7 @@ pub fn pending_activity(row: &ActivityRow, now: ShardTime) -> PendingActivityInf
                 normal_name: row.task_queue.clone(),
                 ..Default::default()
             }),
-            schedule_to_close_timeout: Some(duration(row.schedule_to_close_timeout)),
-            schedule_to_start_timeout: Some(duration(row.schedule_to_start_timeout)),
-            start_to_close_timeout: Some(duration(row.start_to_close_timeout)),
-            heartbeat_timeout: Some(duration(row.heartbeat_timeout)),
-            retry_policy: row.retry_policy.clone(),
-            priority: row.priority.clone(),
-            ..Default::default()
+            ..options::of(row)
         }),
         paused: row.pause.is_some(),
         pause_info: row.pause.as_ref().map(|pause| PauseInfo {

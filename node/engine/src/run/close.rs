@@ -413,13 +413,8 @@ pub(super) fn terminate_for_successor(
     Ok(())
 }
 
-/// Ends a run for a reason of the engine's own.
+/// Ends an open run that may not go on: it or what its worker sends is over a bound, or it goes with its parent.
 pub(super) fn terminate_by_engine(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
-    end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
-}
-
-/// Ends a run that may not go on: its history is over a bound, or its worker sends what is over one.
-pub(super) fn terminate_over_bound(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
     end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
 }
 

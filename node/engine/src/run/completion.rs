@@ -553,7 +553,7 @@ fn refuse(
     };
     workflow_task::end_attempt(tx, &mut run, started, End::Failed(why));
     if failure.ends_run {
-        close::terminate_over_bound(tx, &mut run, &message);
+        close::terminate_by_engine(tx, &mut run, &message);
     } else {
         workflow_task::schedule(tx, &mut run);
     }

@@ -36,7 +36,7 @@ use super::{Extra, Run, children, start};
 use crate::lookup;
 use crate::outbox::{self, Destination};
 use crate::transaction::{Halt, Outcome, Transaction};
-use crate::types::{EventId, RunKey, Slot};
+use crate::types::{EventId, Slot};
 use crate::validate;
 
 /// SignalExternalWorkflowExecution.
@@ -362,12 +362,7 @@ fn take(
     run_id: &str,
     initiated_event_id: i64,
 ) -> Outcome<Option<(Box<Run>, ExternalRow)>> {
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: workflow_id.to_owned(),
-        run_id: run_id.to_owned(),
-    };
-    let Some(mut run) = tx.load(&key)? else { return Ok(None) };
+    let Some(mut run) = lookup::named(tx, workflow_id, run_id)? else { return Ok(None) };
     if run.is_open()
         && let Some(row) = run.externals.remove(&initiated_event_id)
     {

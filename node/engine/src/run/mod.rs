@@ -225,9 +225,9 @@ impl Run {
         }
         let events = u64::try_from(self.row.next_event_id - 1).unwrap_or(0);
         if self.row.history_bytes > tx.bounds.history_bytes_max {
-            close::terminate_over_bound(tx, self, "Workflow history size exceeds limit.");
+            close::terminate_by_engine(tx, self, "Workflow history size exceeds limit.");
         } else if events > tx.bounds.history_events_max {
-            close::terminate_over_bound(tx, self, "Workflow history count exceeds limit.");
+            close::terminate_by_engine(tx, self, "Workflow history count exceeds limit.");
         }
     }
 

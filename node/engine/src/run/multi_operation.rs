@@ -45,12 +45,7 @@ pub fn update_with_start<'c>(tx: &mut Transaction<'c>, command: &'c UpdateWithSt
                 Ok(admission) => {
                     let new = admission.new;
                     let reply = replied(&run, admission, false);
-                    if new {
-                        workflow_task::schedule_for_updates(tx, &mut run);
-                        tx.finish(run)?;
-                    } else {
-                        tx.release(run);
-                    }
+                    updates::admitted(tx, run, new)?;
                     Ok(reply)
                 }
                 Err(rejection) => {

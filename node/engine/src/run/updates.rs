@@ -51,12 +51,7 @@ pub fn update(tx: &mut Transaction<'_>, command: &UpdateWorkflow) -> Outcome<Rep
     match admit(tx, &mut run, &request)? {
         Ok(Admission { order, status, new }) => {
             let reply = Reply::Updated { run: run.key.clone(), order, status };
-            if new {
-                workflow_task::schedule_for_updates(tx, &mut run);
-                tx.finish(run)?;
-            } else {
-                tx.release(run);
-            }
+            admitted(tx, run, new)?;
             Ok(reply)
         }
         Err(rejection) => {
@@ -64,6 +59,16 @@ pub fn update(tx: &mut Transaction<'_>, command: &UpdateWorkflow) -> Outcome<Rep
             Err(rejection.into())
         }
     }
+}
+
+/// An update is in the run: a new one needs a workflow task.
+pub(super) fn admitted(tx: &mut Transaction<'_>, mut run: Box<Run>, new: bool) -> StateResult<()> {
+    if !new {
+        tx.release(run);
+        return Ok(());
+    }
+    workflow_task::schedule_for_updates(tx, &mut run);
+    tx.finish(run)
 }
 
 /// An update that is in the run now.

@@ -361,12 +361,7 @@ fn start_to_close_timeout(timeout: i64, attempt: i32) -> i64 {
 /// A matcher has paired the task with a poller.
 pub fn start(tx: &mut Transaction<'_>, command: &StartWorkflowTask) -> Outcome<Reply> {
     let Some(name) = &command.run else { return Ok(Reply::Stale) };
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: name.workflow_id.clone(),
-        run_id: name.run_id.clone(),
-    };
-    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let Some(mut run) = lookup::named(tx, &name.workflow_id, &name.run_id)? else { return Ok(Reply::Stale) };
     let unknown = Poller::default();
     let poller = command.poller.as_ref().unwrap_or(&unknown);
     let outcome = match &run.row.workflow_task {

@@ -4,8 +4,8 @@
 
 use stanchion_proto::temporal::schedule::v1::{CalendarSpec, IntervalSpec, StructuredCalendarSpec};
 
-use super::{canonical, duration};
-use crate::time;
+use super::canonical;
+use crate::{go_duration, time};
 
 /// What a cron string says.
 #[derive(Clone, PartialEq, Debug)]
@@ -60,9 +60,13 @@ pub fn parse(text: &str) -> Result<Cron, String> {
 fn every(text: &str) -> Result<IntervalSpec, String> {
     let (_, interval) = text.split_once(' ').ok_or("CronString does not have interval after @every")?;
     let (interval, phase) = interval.split_once('/').unwrap_or((interval, ""));
-    let interval = duration::parse(interval)?;
-    let phase = if phase.is_empty() { None } else { Some(duration::parse(phase)?) };
+    let interval = duration_of(interval)?;
+    let phase = if phase.is_empty() { None } else { Some(duration_of(phase)?) };
     Ok(IntervalSpec { interval: Some(time::duration(interval)), phase: phase.map(time::duration) })
+}
+
+fn duration_of(text: &str) -> Result<i64, String> {
+    go_duration::parse_with_days(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
 fn predefined(text: &str) -> &str {

@@ -24,7 +24,6 @@ pub mod cron;
 mod date;
 pub mod describe;
 pub mod due;
-mod duration;
 mod jitter;
 mod listing;
 pub mod origin;

@@ -1,27 +1,23 @@
 //! One attempt of a standalone activity begins: a matcher paired it with a poller.
 
-use prost::Message;
-use stanchion_proto::command::{ActivityTaskToken, Poller, StartActivityTask};
+use stanchion_proto::command::{Poller, StartActivityTask};
 use stanchion_proto::row::StandaloneDetailRow;
-use stanchion_proto::temporal::common::v1::{ActivityType, WorkflowExecution};
+use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
 
 use super::Alone;
-use crate::activity::{self, STANDALONE, Worker, is_waiting};
+use crate::activity::{self, Place, STANDALONE, Worker, is_waiting};
+use crate::lookup;
 use crate::reply::Reply;
-use crate::time::{duration, timestamp};
+use crate::time::duration;
 use crate::transaction::{Outcome, Transaction};
-use crate::types::{RunKey, ShardTime};
 
 /// StartActivityTask, of an activity that stands alone.
 pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<Reply> {
     let Some(name) = &command.run else { return Ok(Reply::Stale) };
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: name.workflow_id.clone(),
-        run_id: name.run_id.clone(),
+    let Some(mut alone) = Alone::load(tx, lookup::key_of(tx, &name.workflow_id, &name.run_id))? else {
+        return Ok(Reply::Stale);
     };
-    let Some(mut alone) = Alone::load(tx, key)? else { return Ok(Reply::Stale) };
     if !alone.is_open() || alone.activity.stamp != command.stamp {
         return Ok(Reply::Stale);
     }
@@ -48,34 +44,14 @@ pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<R
 /// The task as the worker gets it: like a workflow's, without the workflow.
 pub(super) fn task(tx: &Transaction<'_>, alone: &Alone, detail: StandaloneDetailRow) -> PollActivityTaskQueueResponse {
     let row = &alone.activity;
-    let token = ActivityTaskToken {
-        namespace_id: alone.key.namespace_id.clone(),
-        workflow_id: alone.key.workflow_id.clone(),
-        run_id: alone.key.run_id.clone(),
-        scheduled_event_id: STANDALONE,
-        attempt: row.attempt,
-        stamp: row.stamp,
-        activity_id: row.activity_id.clone(),
-    };
     PollActivityTaskQueueResponse {
-        task_token: token.encode_to_vec(),
-        workflow_namespace: tx.namespace.to_owned(),
         workflow_execution: Some(WorkflowExecution::default()),
-        activity_type: Some(ActivityType { name: row.activity_type.clone() }),
-        activity_id: row.activity_id.clone(),
         activity_run_id: alone.key.run_id.clone(),
         header: detail.header,
         input: detail.input,
-        heartbeat_details: row.heartbeat_details.clone(),
-        scheduled_time: Some(timestamp(ShardTime(row.scheduled_at))),
-        current_attempt_scheduled_time: Some(timestamp(ShardTime(row.attempt_scheduled_at))),
-        started_time: Some(timestamp(ShardTime(row.started_at))),
-        attempt: row.attempt,
         schedule_to_close_timeout: Some(duration(row.schedule_to_close_timeout)),
         start_to_close_timeout: Some(duration(row.start_to_close_timeout)),
         heartbeat_timeout: Some(duration(row.heartbeat_timeout)),
-        retry_policy: row.retry_policy.clone(),
-        priority: row.priority.clone(),
-        ..Default::default()
+        ..activity::task(tx, &Place { slot: alone.slot, key: &alone.key, id: STANDALONE }, row)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use stanchion_engine::go_duration;
 use stanchion_proto::temporal::enums::v1::WorkflowExecutionStatus;
 
 use super::parse::invalid;
@@ -78,40 +79,7 @@ pub fn duration(text: &str) -> Option<i64> {
     if let Ok(nanos) = text.parse() {
         return Some(nanos);
     }
-    with_units(text).or_else(|| clock(text))
-}
-
-fn with_units(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut nanos = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let amount: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "d" => 24.0 * 3600e9,
-            _ => return None,
-        };
-        nanos += amount * unit;
-        rest = &rest[end..];
-    }
-    (nanos < i64::MAX as f64).then_some((sign * nanos) as i64)
+    go_duration::parse_with_days(text).or_else(|| clock(text))
 }
 
 fn clock(text: &str) -> Option<i64> {

@@ -3,10 +3,9 @@
 //!
 //! Never: a second start of the same attempt, except as the same answer to the same request.
 
-use prost::Message;
-use stanchion_proto::command::{ActivityTaskToken, Poller, StartActivityTask};
+use stanchion_proto::command::{Poller, StartActivityTask};
 use stanchion_proto::row::ActivityRow;
-use stanchion_proto::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::history::v1::ActivityTaskScheduledEventAttributes;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse;
@@ -15,20 +14,14 @@ use crate::activity::{self, Worker, is_waiting};
 use crate::reply::Reply;
 use crate::run::Run;
 use crate::state::{StateFault, StateResult, Table};
-use crate::time::timestamp;
 use crate::transaction::{Outcome, Transaction};
-use crate::types::{EventId, RunKey, ShardTime};
-use crate::{keys, read};
+use crate::types::EventId;
+use crate::{keys, lookup, read};
 
 /// StartActivityTask.
 pub fn start(tx: &mut Transaction<'_>, command: &StartActivityTask) -> Outcome<Reply> {
     let Some(name) = &command.run else { return Ok(Reply::Stale) };
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: name.workflow_id.clone(),
-        run_id: name.run_id.clone(),
-    };
-    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let Some(mut run) = lookup::named(tx, &name.workflow_id, &name.run_id)? else { return Ok(Reply::Stale) };
     let id = command.scheduled_event_id;
     let unknown = Poller::default();
     let poller = command.poller.as_ref().unwrap_or(&unknown);
@@ -107,38 +100,18 @@ fn task_of(
     row: &ActivityRow,
     event: ActivityTaskScheduledEventAttributes,
 ) -> PollActivityTaskQueueResponse {
-    let token = ActivityTaskToken {
-        namespace_id: run.key.namespace_id.clone(),
-        workflow_id: run.key.workflow_id.clone(),
-        run_id: run.key.run_id.clone(),
-        scheduled_event_id: id,
-        attempt: row.attempt,
-        stamp: row.stamp,
-        activity_id: row.activity_id.clone(),
-    };
     PollActivityTaskQueueResponse {
-        task_token: token.encode_to_vec(),
-        workflow_namespace: tx.namespace.to_owned(),
         workflow_type: Some(WorkflowType { name: run.row.workflow_type.clone() }),
         workflow_execution: Some(WorkflowExecution {
             workflow_id: run.key.workflow_id.clone(),
             run_id: run.key.run_id.clone(),
         }),
-        activity_type: Some(ActivityType { name: row.activity_type.clone() }),
-        activity_id: row.activity_id.clone(),
         header: event.header,
         input: event.input,
-        heartbeat_details: row.heartbeat_details.clone(),
-        scheduled_time: Some(timestamp(ShardTime(row.scheduled_at))),
-        current_attempt_scheduled_time: Some(timestamp(ShardTime(row.attempt_scheduled_at))),
-        started_time: Some(timestamp(ShardTime(row.started_at))),
-        attempt: row.attempt,
         // As the workflow scheduled it, whatever was changed since: so the real server.
         schedule_to_close_timeout: event.schedule_to_close_timeout,
         start_to_close_timeout: event.start_to_close_timeout,
         heartbeat_timeout: event.heartbeat_timeout,
-        retry_policy: row.retry_policy.clone(),
-        priority: row.priority.clone(),
-        ..Default::default()
+        ..activity::task(tx, &run.place(id), row)
     }
 }

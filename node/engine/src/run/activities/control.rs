@@ -16,7 +16,7 @@ use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 
 use super::attempt::scheduled_event;
 use super::{by_activity_id, merged};
-use crate::activity::{self, deadlines, is_waiting, options};
+use crate::activity::{self, Place, deadlines, is_waiting, options};
 use crate::lookup;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::Run;
@@ -136,13 +136,7 @@ fn reset(tx: &mut Transaction<'_>, run: &mut Run, id: i64, reset: &ResetActivity
     }
     let original = if reset.restore_original_options { Some(original(tx, run, id)?) } else { None };
     let place = run.place(id);
-    // Cleared by what the row was, and set anew below by what it is then.
-    if is_waiting(&row) {
-        place.withdraw(tx, &row);
-    }
-    deadlines::clear(tx, &place, &row);
-    row.heartbeat_timer_at = 0;
-    row.backing_off = false;
+    unset(tx, &place, &mut row);
     row.attempt = 1;
     row.reset_requested = true;
     row.reset_heartbeats |= reset.reset_heartbeat;
@@ -156,6 +150,16 @@ fn reset(tx: &mut Transaction<'_>, run: &mut Run, id: i64, reset: &ResetActivity
     row.pause = None;
     resume(tx, run, id, row, reset.jitter.as_ref());
     Ok(())
+}
+
+/// Takes back all that is on offer or due of the activity, by what its row is now. It is set anew by what the row is to be.
+fn unset(tx: &mut Transaction<'_>, place: &Place<'_>, row: &mut ActivityRow) {
+    if is_waiting(row) {
+        place.withdraw(tx, row);
+    }
+    deadlines::clear(tx, place, row);
+    row.heartbeat_timer_at = 0;
+    row.backing_off = false;
 }
 
 /// Nothing of the activity is on offer or due. It goes on: with its worker, or on offer at once or within the jitter.
@@ -198,12 +202,7 @@ fn change(
         options::merged(&row, &given, &change.mask, &run.place(id).rules(run.row.run_timeout))?
     };
     let place = run.place(id);
-    if is_waiting(&row) {
-        place.withdraw(tx, &row);
-    }
-    deadlines::clear(tx, &place, &row);
-    row.heartbeat_timer_at = 0;
-    row.backing_off = false;
+    unset(tx, &place, &mut row);
     options::put(&mut row, &new);
     if row.started_at != 0 {
         deadlines::resume(tx, &place, &mut row);

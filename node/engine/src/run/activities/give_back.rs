@@ -9,16 +9,15 @@ use stanchion_proto::command::GiveBackActivityTask;
 
 use super::offer;
 use crate::activity::{deadlines, is_waiting};
+use crate::lookup;
 use crate::reply::Reply;
 use crate::transaction::{Outcome, Transaction};
-use crate::types::RunKey;
 
 /// GiveBackActivityTask.
 pub fn give_back(tx: &mut Transaction<'_>, command: &GiveBackActivityTask) -> Outcome<Reply> {
     let activity = command.activity.clone().unwrap_or_default();
     let name = activity.run.unwrap_or_default();
-    let key = RunKey { namespace_id: tx.namespace_id.to_owned(), workflow_id: name.workflow_id, run_id: name.run_id };
-    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let Some(mut run) = lookup::named(tx, &name.workflow_id, &name.run_id)? else { return Ok(Reply::Stale) };
     let id = activity.scheduled_event_id;
     let row = run
         .activities

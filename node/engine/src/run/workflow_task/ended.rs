@@ -19,7 +19,7 @@ use crate::reply::{Rejection, Reply};
 use crate::run::Run;
 use crate::run::speculative::is_stored;
 use crate::transaction::{Outcome, Transaction};
-use crate::types::{RunKey, ShardTime};
+use crate::types::ShardTime;
 use crate::{lookup, pending};
 
 /// The worker gives the task up.
@@ -54,12 +54,7 @@ fn binary_checksum(request: &RespondWorkflowTaskFailedRequest) -> String {
 /// The leader saw the task's time pass.
 pub fn timeout(tx: &mut Transaction<'_>, command: &TimeoutWorkflowTask) -> Outcome<Reply> {
     let Some(name) = &command.run else { return Ok(Reply::Stale) };
-    let key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: name.workflow_id.clone(),
-        run_id: name.run_id.clone(),
-    };
-    let Some(mut run) = tx.load(&key)? else { return Ok(Reply::Stale) };
+    let Some(mut run) = lookup::named(tx, &name.workflow_id, &name.run_id)? else { return Ok(Reply::Stale) };
     if !is_due(tx, &run, command) {
         tx.release(run);
         return Ok(Reply::Stale);
