@@ -92,6 +92,14 @@ pub fn batches(state: &dyn ShardState, slot: Slot, run: &RunKey, from: EventId) 
     }
 }
 
+/// The first event of the batch that holds the event `id`.
+pub fn batch_of(state: &dyn ShardState, slot: Slot, run: &RunKey, id: EventId) -> StateResult<EventId> {
+    let behind = keys::run_event(run, EventId(id.0.saturating_add(1)));
+    let found = state.range_reverse(slot, Table::History, &keys::run(run), &behind, 1)?;
+    let first = found.first().and_then(|(key, _)| key.last_chunk::<8>()).map(|id| i64::from_be_bytes(*id));
+    Ok(first.map_or(id, EventId))
+}
+
 /// Batches read in one go.
 const CHUNK: usize = 256;
 

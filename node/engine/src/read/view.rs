@@ -31,6 +31,8 @@ pub struct RunView {
     pub transient_events: Vec<HistoryEvent>,
     /// Started event of the last completed workflow task; 0 before the first.
     pub last_started_event_id: EventId,
+    /// The run waits for the time of its first workflow task.
+    pub backing_off: bool,
     /// The run that this one's close started, if any.
     pub successor_run_id: String,
     /// First event of the batch that holds the closing event; 0 while open.
@@ -130,6 +132,7 @@ pub fn last_view<R: StateReader>(
         }),
         workflow_task,
         last_started_event_id: EventId(row.previous_started_event_id),
+        backing_off: row.backing_off,
         successor_run_id: row.successor_run_id,
         close_batch_event_id: EventId(row.close_batch_event_id),
     }))

@@ -13,17 +13,22 @@
 //! overtakes the start that it is about. What a completion initiates that also closes the run does not leave (see
 //! [`Completion::messages`]).
 //!
+//! A parent that is reset goes on as another run, which takes over the children that it knows of; these keep the parent that they have,
+//! and what they say to it is passed on.
+//!
 //! The parent's row stays when the parent closes, because describing it shows what was pending.
 //!
 //! Never: a second start, or a second result, of one initiation; a parent that hears of a run that another one follows.
 //!
-//! Called by `completion` (the command), `inbox` (messages), `start` and `close`.
+//! Called by `completion` (the command), `inbox` (messages), `start`, `close` and `reset`.
 
 mod closing;
 mod starting;
+mod taken_over;
 
-pub use closing::{child_closed, orphaned, run_closed};
+pub use closing::{child_closed, end_orphans, orphaned, run_closed};
 pub use starting::{child_start_failed, child_started, start_arrived};
+pub(super) use taken_over::{Unstarted, hear_again, send_again, take_over};
 
 use stanchion_proto::row::{ChildRow, SenderRow, StartChild, outbox_message};
 use stanchion_proto::temporal::command::v1::StartChildWorkflowExecutionCommandAttributes;
@@ -31,6 +36,7 @@ use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::enums::v1::{ParentClosePolicy, WorkflowIdReusePolicy, WorkflowTaskFailedCause};
 use stanchion_proto::temporal::history::v1::StartChildWorkflowExecutionInitiatedEventAttributes;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
+use stanchion_proto::temporal::sdk::v1::UserMetadata;
 use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 
 use super::completion::{CommandFailure, Completion};
@@ -108,66 +114,102 @@ pub fn initiate(
         ..Default::default()
     };
     let user_metadata = extra.user_metadata.clone();
-    let event = Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(event);
-    let EventId(id) = run.record_with(tx.now, event, extra);
-    let row = ChildRow {
-        namespace_id: tx.namespace_id.to_owned(),
-        namespace: tx.namespace.to_owned(),
-        workflow_id: asked.workflow_id.clone(),
-        workflow_type: plan.workflow_type.to_owned(),
-        parent_close_policy,
-        control: asked.control.clone(),
+    let attributes = Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(event.clone());
+    let EventId(id) = run.record_with(tx.now, attributes, extra);
+    let message = start_message(tx, run, id, &event, user_metadata);
+    completion.send(external::same_namespace(tx, &asked.workflow_id), outbox_message::Kind::StartChild(message));
+    completion.started_children.insert(asked.workflow_id.clone());
+    run.children.insert(id, initiated(&event));
+    Ok(())
+}
+
+/// The row of a child as its initiated event tells it.
+#[allow(deprecated)]
+pub(super) fn initiated(event: &StartChildWorkflowExecutionInitiatedEventAttributes) -> ChildRow {
+    ChildRow {
+        namespace_id: event.namespace_id.clone(),
+        namespace: event.namespace.clone(),
+        workflow_id: event.workflow_id.clone(),
+        workflow_type: event.workflow_type.as_ref().map(|kind| kind.name.clone()).unwrap_or_default(),
+        parent_close_policy: event.parent_close_policy,
+        control: event.control.clone(),
         ..Default::default()
-    };
+    }
+}
+
+/// What asks for a child, in the name of the run that initiated it first.
+fn start_message(
+    tx: &Transaction<'_>,
+    run: &Run,
+    id: i64,
+    event: &StartChildWorkflowExecutionInitiatedEventAttributes,
+    user_metadata: Option<UserMetadata>,
+) -> StartChild {
+    let mut parent = external::sender(tx, run, id);
+    if let Some(taken_over) = run.children.get(&id).filter(|row| !row.initiator_run_id.is_empty()) {
+        parent.run_id.clone_from(&taken_over.initiator_run_id);
+    }
     let request = StartWorkflowExecutionRequest {
         namespace: tx.namespace.to_owned(),
-        workflow_id: asked.workflow_id.clone(),
-        workflow_type: asked.workflow_type.clone(),
-        task_queue: Some(start::normal_queue(plan.task_queue.to_owned())),
-        input: asked.input.clone(),
-        workflow_execution_timeout: asked.workflow_execution_timeout,
-        workflow_run_timeout: Some(duration(run_timeout)),
-        workflow_task_timeout: Some(duration(task_timeout)),
+        workflow_id: event.workflow_id.clone(),
+        workflow_type: event.workflow_type.clone(),
+        task_queue: event.task_queue.clone(),
+        input: event.input.clone(),
+        workflow_execution_timeout: event.workflow_execution_timeout,
+        workflow_run_timeout: event.workflow_run_timeout,
+        workflow_task_timeout: event.workflow_task_timeout,
         // As the real server makes it: the run, the event, and the version of a cluster that has no replicas.
-        request_id: format!("{}:{id}:0", run.key.run_id),
-        workflow_id_reuse_policy: reuse_policy,
-        retry_policy: asked.retry_policy.clone(),
-        cron_schedule: asked.cron_schedule.clone(),
-        header: asked.header.clone(),
-        memo,
-        search_attributes: asked.search_attributes.clone(),
+        request_id: format!("{}:{id}:0", parent.run_id),
+        workflow_id_reuse_policy: event.workflow_id_reuse_policy,
+        retry_policy: event.retry_policy.clone(),
+        cron_schedule: event.cron_schedule.clone(),
+        header: event.header.clone(),
+        memo: event.memo.clone(),
+        search_attributes: event.search_attributes.clone(),
         user_metadata,
-        priority: activities::merged(run.row.priority.as_ref(), asked.priority.as_ref()),
+        priority: activities::merged(run.row.priority.as_ref(), event.priority.as_ref()),
         ..Default::default()
     };
     let root = run.detail().root.clone().unwrap_or_else(|| WorkflowExecution {
         workflow_id: run.key.workflow_id.clone(),
         run_id: run.key.run_id.clone(),
     });
-    let message = StartChild { parent: Some(external::sender(tx, run, id)), root: Some(root), request: Some(request) };
-    completion.send(external::same_namespace(tx, &asked.workflow_id), outbox_message::Kind::StartChild(message));
-    completion.started_children.insert(asked.workflow_id.clone());
-    run.children.insert(id, row);
-    Ok(())
+    StartChild { parent: Some(parent), root: Some(root), request: Some(request) }
 }
 
-/// The parent that a message is for: open, and with this child pending.
+/// The parent that a message is for: open, and with this child pending. Of a run that was reset, the one that goes on for it, if it has
+/// taken over the child.
 fn parent(
     tx: &mut Transaction<'_>,
     workflow_id: &str,
     run_id: &str,
     initiated_event_id: i64,
 ) -> Outcome<Option<Box<Run>>> {
-    let key = RunKey {
+    let mut key = RunKey {
         namespace_id: tx.namespace_id.to_owned(),
         workflow_id: workflow_id.to_owned(),
         run_id: run_id.to_owned(),
     };
-    let Some(run) = tx.load(&key)? else { return Ok(None) };
-    if run.is_open() && run.children.contains(&initiated_event_id) {
-        return Ok(Some(run));
+    while let Some(run) = tx.load(&key)? {
+        if run.is_open() {
+            // Another run's event of that id may have initiated another child.
+            let pending =
+                run.children.get(&initiated_event_id).is_some_and(|row| match row.initiator_run_id.as_str() {
+                    "" => run.key.run_id == run_id,
+                    initiator => initiator == run_id,
+                });
+            if pending {
+                return Ok(Some(run));
+            }
+            tx.release(run);
+            break;
+        }
+        key.run_id.clone_from(&run.row.reset_run_id);
+        tx.release(run);
+        if key.run_id.is_empty() {
+            break;
+        }
     }
-    tx.release(run);
     Ok(None)
 }
 

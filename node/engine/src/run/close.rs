@@ -418,9 +418,14 @@ pub(super) fn terminate_by_engine(tx: &mut Transaction<'_>, run: &mut Run, reaso
     end_by_force(tx, run, reason, None, ENGINE_IDENTITY, Extra::default());
 }
 
-/// Ends an open run whose place one takes that a reset makes.
+/// Ends an open run whose place one takes that a reset makes: its parent waits for that one. So do the children of a run that is the
+/// reset's base; those of another one are orphans, as on the real server.
 pub(super) fn terminate_for_reset(tx: &mut Transaction<'_>, run: &mut Run, reason: &str) {
-    end_by_force(tx, run, reason, None, "history-resetter", Extra::default());
+    terminated(tx, run, reason, None, "history-resetter", Extra::default());
+    stopped(tx, run, WorkflowExecutionStatus::Terminated);
+    if run.row.reset_run_id.is_empty() {
+        children::end_orphans(tx, run);
+    }
 }
 
 /// Ends an open run that a caller deletes.
@@ -436,6 +441,18 @@ fn end_by_force(
     identity: &str,
     extra: Extra,
 ) {
+    terminated(tx, run, reason, details, identity, extra);
+    closed(tx, run, WorkflowExecutionStatus::Terminated);
+}
+
+fn terminated(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    reason: &str,
+    details: Option<Payloads>,
+    identity: &str,
+    extra: Extra,
+) {
     workflow_task::force_close(tx, run);
     let event = WorkflowExecutionTerminatedEventAttributes {
         reason: reason.to_owned(),
@@ -443,11 +460,15 @@ fn end_by_force(
         identity: identity.to_owned(),
     };
     run.record_with(tx.now, Attributes::WorkflowExecutionTerminatedEventAttributes(event), extra);
-    closed(tx, run, WorkflowExecutionStatus::Terminated);
 }
 
-/// The closing event is recorded: nothing of the run is on offer or due any more.
+/// The closing event is recorded: nothing of the run is on offer or due any more, and its relatives hear of it.
 fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStatus) {
+    stopped(tx, run, status);
+    children::run_closed(tx, run);
+}
+
+fn stopped(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStatus) {
     workflow_task::run_closed(tx, run);
     if let Some((at, row)) = start::run_timeout_row(run) {
         timer_queue::clear(tx, run.slot, at, &row);
@@ -458,10 +479,6 @@ fn closed(tx: &mut Transaction<'_>, run: &mut Run, status: WorkflowExecutionStat
     activities::run_closed(tx, run);
     timers::run_closed(tx, run);
     external::run_closed(run);
-    // A run that a reset replaces goes on in another: neither its children nor its parent are told.
-    if run.row.reset_run_id.is_empty() {
-        children::run_closed(tx, run);
-    }
     callbacks::run_closed(tx, run);
     delete::run_closed(tx, run);
 }

@@ -53,6 +53,9 @@ pub use tracked::Tracked;
 /// More events than this do not wait for a workflow task to end: it is failed, and they get their ids.
 const BUFFERED_EVENTS_MAX: usize = 100;
 
+/// A batch of events that a reset writes ends when it is this large.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// Rows read in one go while a run is loaded.
 const LOAD_CHUNK: usize = 1024;
 
@@ -299,6 +302,15 @@ impl Run {
         self.emit_change(tx);
         self.mark_unchanged();
         invariants::check(self)
+    }
+
+    /// Stages what the command has recorded so far, if it is a lot: one command may write many events, and none of its batches is large.
+    /// Only for a run that stays open to the command's end.
+    pub(super) fn spill(&mut self, tx: &mut Transaction<'_>) {
+        if self.batch.len() >= BATCH_BYTES {
+            let batch = std::mem::take(&mut self.batch).freeze();
+            history::append(tx, self.slot, &self.key, EventId(self.batch_first), batch);
+        }
     }
 
     fn flush_buffered_row(&mut self, tx: &mut Transaction<'_>) {

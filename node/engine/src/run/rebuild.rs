@@ -5,16 +5,19 @@
 //!
 //! Never: an effect or a row. Who uses the run arms its timers and offers its tasks.
 
+use std::collections::BTreeMap;
+
 use stanchion_proto::row::{
-    ActivityRow, ExternalRow, RequestIdRow, TimerRow, WorkflowTaskScheduledRow, WorkflowTaskStartedRow,
-    run_row::WorkflowTask,
+    ActivityRow, CompletedUpdateRow, ExternalRow, RequestIdRow, TimerRow, UpdateRow, WorkflowTaskScheduledRow,
+    WorkflowTaskStartedRow, run_row::WorkflowTask,
 };
 use stanchion_proto::temporal::common::v1::{Memo, SearchAttributes, WorkflowExecution};
 use stanchion_proto::temporal::enums::v1::{EventType, TimeoutType, WorkflowExecutionStatus};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::history::v1::{ActivityTaskScheduledEventAttributes, HistoryEvent};
 
-use super::{Run, activities, callbacks, completion, start};
+use super::children::{self, Unstarted};
+use super::{Run, activities, callbacks, completion, start, updates};
 use crate::history::{self, Batch};
 use crate::state::{ShardState, StateFault, StateResult, Table};
 use crate::time::nanos;
@@ -27,6 +30,10 @@ pub struct Rebuilt {
     pub signal_request_ids: Vec<String>,
     /// Signals and cancel requests to other runs that were not answered, by initiated event id.
     pub unanswered: Vec<(i64, Attributes)>,
+    /// Children that are not known to have started.
+    pub unstarted: Unstarted,
+    /// Updates that have their outcome, by id.
+    pub completed_updates: BTreeMap<String, CompletedUpdateRow>,
 }
 
 /// The run as its stored history tells it. None if it has none.
@@ -65,7 +72,13 @@ fn first(key: &RunKey, event: &HistoryEvent) -> StateResult<Rebuilt> {
     };
     let (row, detail) = start::first_rows(at(event), attributes, event.user_metadata.as_ref(), String::new());
     let run = Box::new(Run::new(key.clone(), row, detail));
-    Ok(Rebuilt { run, signal_request_ids: Vec::new(), unanswered: Vec::new() })
+    Ok(Rebuilt {
+        run,
+        signal_request_ids: Vec::new(),
+        unanswered: Vec::new(),
+        unstarted: Unstarted::new(),
+        completed_updates: BTreeMap::new(),
+    })
 }
 
 fn at(event: &HistoryEvent) -> ShardTime {
@@ -190,6 +203,42 @@ impl Rebuilt {
                     run.row.priority = a.priority;
                 }
             }
+            WorkflowExecutionUpdateAdmittedEventAttributes(a) => {
+                let id = updates::update_id(&a.request.unwrap_or_default()).to_owned();
+                self.update(id, now, 0);
+            }
+            WorkflowExecutionUpdateAcceptedEventAttributes(a) => {
+                let request_id = a.accepted_request.map(|request| request.request_id).unwrap_or_default();
+                if !request_id.is_empty() {
+                    let event_type = EventType::WorkflowExecutionUpdateAccepted as i32;
+                    run.row.request_ids.push(RequestIdRow { request_id, event_type, event_id: id });
+                }
+                self.update(a.protocol_instance_id, now, id);
+            }
+            WorkflowExecutionUpdateCompletedEventAttributes(a) => {
+                let update_id = a.meta.map(|meta| meta.update_id).unwrap_or_default();
+                run.updates.remove(&update_id);
+                run.row.updates_completed += 1;
+                let completed = CompletedUpdateRow { accepted_event_id: a.accepted_event_id, completed_event_id: id };
+                self.completed_updates.insert(update_id, completed);
+            }
+            StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
+                run.children.insert(id, children::initiated(&a));
+                self.unstarted.insert(id, (a, event.user_metadata));
+            }
+            ChildWorkflowExecutionStartedEventAttributes(a) => {
+                self.unstarted.remove(&a.initiated_event_id);
+                if let Some(row) = run.children.get_mut(&a.initiated_event_id) {
+                    row.run_id = a.workflow_execution.map(|child| child.run_id).unwrap_or_default();
+                    row.started_event_id = id;
+                }
+            }
+            StartChildWorkflowExecutionFailedEventAttributes(a) => self.child_closed(a.initiated_event_id),
+            ChildWorkflowExecutionCompletedEventAttributes(a) => self.child_closed(a.initiated_event_id),
+            ChildWorkflowExecutionFailedEventAttributes(a) => self.child_closed(a.initiated_event_id),
+            ChildWorkflowExecutionCanceledEventAttributes(a) => self.child_closed(a.initiated_event_id),
+            ChildWorkflowExecutionTimedOutEventAttributes(a) => self.child_closed(a.initiated_event_id),
+            ChildWorkflowExecutionTerminatedEventAttributes(a) => self.child_closed(a.initiated_event_id),
             SignalExternalWorkflowExecutionInitiatedEventAttributes(ref a) => {
                 let row = external(false, &a.namespace_id, &a.namespace, a.workflow_execution.as_ref());
                 #[allow(deprecated)]
@@ -233,6 +282,23 @@ impl Rebuilt {
 
     fn activity_closed(&mut self, scheduled_event_id: i64) {
         self.run.activities.remove(&scheduled_event_id);
+    }
+
+    fn child_closed(&mut self, initiated_event_id: i64) {
+        self.unstarted.remove(&initiated_event_id);
+        self.run.children.remove(&initiated_event_id);
+    }
+
+    /// An update is admitted by an event (`accepted_event_id` 0), or accepted.
+    fn update(&mut self, id: String, now: ShardTime, accepted_event_id: i64) {
+        let run = &mut self.run;
+        if let Some(row) = run.updates.get_mut(&id) {
+            row.accepted_event_id = accepted_event_id;
+            return;
+        }
+        run.row.updates_admitted += 1;
+        let order = run.row.updates_admitted;
+        run.updates.insert(id, UpdateRow { order, admitted_at: now.0, request: None, accepted_event_id });
     }
 
     fn answered(&mut self, initiated_event_id: i64) {

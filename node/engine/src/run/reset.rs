@@ -11,23 +11,27 @@
 //!
 //! Never: a cut within what one command wrote; a second run for the same request id.
 
+use prost::Message as _;
 use stanchion_proto::command::ResetWorkflow;
 use stanchion_proto::row::run_row::WorkflowTask;
-use stanchion_proto::temporal::enums::v1::WorkflowTaskFailedCause;
+use stanchion_proto::temporal::enums::v1::{TimeoutType, WorkflowTaskFailedCause};
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{Failure, ResetWorkflowFailureInfo};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::history::v1::{WorkflowTaskFailedEventAttributes, WorkflowTaskStartedEventAttributes};
+use stanchion_proto::temporal::history::v1::{
+    HistoryEvent, WorkflowTaskFailedEventAttributes, WorkflowTaskStartedEventAttributes,
+};
 use stanchion_proto::temporal::workflow::v1::post_reset_operation::Variant;
 use stanchion_proto::temporal::workflowservice::v1::ResetWorkflowExecutionRequest;
 
 use super::rebuild::{self, Rebuilt};
 use super::workflow_task::{self, ENGINE_IDENTITY};
-use super::{Run, activities, close, external, options, reapply, start, timers};
-use crate::history::{self, Batch};
+use super::{Run, activities, children, close, external, options, reapply, start, timers};
+use crate::history::{self, Batch, StoredEvent};
+use crate::keys::{self, UpdatePart};
 use crate::reply::{Rejection, Reply};
 use crate::schedule::origin;
-use crate::state::StateResult;
+use crate::state::{StateResult, Table};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{EventId, RunKey};
 use crate::{lookup, timer_queue};
@@ -41,8 +45,7 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
     let mut base = lookup::run(tx, &name.workflow_id, &name.run_id)?;
     let mut other = other_current(tx, &base)?;
     let current = other.as_deref().unwrap_or(&base);
-    if !request.request_id.is_empty() && current.row.reset_request_id == request.request_id {
-        let run_id = current.key.run_id.clone();
+    if let Some(run_id) = made_before(tx, request, &base, current)? {
         other.into_iter().for_each(|run| tx.release(run));
         tx.release(base);
         return Ok(Reply::Reset { run_id });
@@ -51,7 +54,13 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
     let point = EventId(request.workflow_task_finish_event_id);
     let batches = batches_before(tx, &base, point)?;
     let key = RunKey { run_id: tx.ids.uuid(), ..base.key.clone() };
-    let rebuilt = rebuild::rebuild(key.clone(), &batches)?;
+    let mut rebuilt = rebuild::rebuild(key.clone(), &batches)?;
+    let was_to_be_tried_again = !rebuilt.run.has_workflow_task() && ends_with_a_lost_task(&batches)?;
+    if was_to_be_tried_again {
+        // The next attempt left no event; it is the one that the reset fails.
+        rebuilt.run.row.workflow_task_attempt = 1;
+        workflow_task::write_scheduled(tx, &mut rebuilt.run, None, workflow_task::Make::Ordinary);
+    }
     if !rebuilt.run.has_workflow_task() {
         return Err(Rejection::invalid(format!(
             "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, WorkflowTaskStarted + 1]: {}",
@@ -60,6 +69,11 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
         .into());
     }
     let again = reapply::events_behind(tx, &base, point, reapply::Kinds::of(request))?;
+    within_bounds(tx, &rebuilt.run, &again)?;
+    if base.is_open() {
+        // What it has not heard of its children comes yet, and is passed on.
+        rebuilt.unstarted.clear();
+    }
 
     base.row.reset_run_id.clone_from(&key.run_id);
     let mut run = make(tx, request, &base, rebuilt, batches, again)?;
@@ -75,6 +89,47 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
     // Last: the newest run is the current one.
     tx.finish(run)?;
     Ok(Reply::Reset { run_id: key.run_id })
+}
+
+/// The run that this very request has made already: the current one, or the last that was made of the base.
+fn made_before(
+    tx: &mut Transaction<'_>,
+    request: &ResetWorkflowExecutionRequest,
+    base: &Run,
+    current: &Run,
+) -> StateResult<Option<String>> {
+    let by_request = |run: &Run| !request.request_id.is_empty() && run.row.reset_request_id == request.request_id;
+    if by_request(current) {
+        return Ok(Some(current.key.run_id.clone()));
+    }
+    if base.row.reset_run_id.is_empty() || base.row.reset_run_id == current.key.run_id {
+        return Ok(None);
+    }
+    let Some(last) = tx.load(&RunKey { run_id: base.row.reset_run_id.clone(), ..base.key.clone() })? else {
+        return Ok(None);
+    };
+    let made = by_request(&last).then(|| last.key.run_id.clone());
+    tx.release(last);
+    Ok(made)
+}
+
+/// The new run must have room for what it is told again, or it would be ended as soon as it is made.
+fn within_bounds(tx: &Transaction<'_>, run: &Run, again: &[HistoryEvent]) -> Result<(), Rejection> {
+    let refuse = |what: &str, is: u64, limit: u64| {
+        Err(Rejection::invalid(format!(
+            "The new run's history would have {is} {what}, with those behind the reset point that are applied again; \
+             the limit is {limit}."
+        )))
+    };
+    let bytes = run.row.history_bytes + again.iter().map(|event| event.encoded_len() as u64).sum::<u64>();
+    if bytes > tx.bounds.history_bytes_max {
+        return refuse("bytes", bytes, tx.bounds.history_bytes_max);
+    }
+    let events = u64::try_from(run.row.next_event_id - 1).unwrap_or(0) + again.len() as u64;
+    if events > tx.bounds.history_events_max {
+        return refuse("events", events, tx.bounds.history_events_max);
+    }
+    Ok(())
 }
 
 /// The current run, if it is another one.
@@ -97,12 +152,7 @@ fn batches_before(tx: &Transaction<'_>, base: &Run, point: EventId) -> Outcome<V
     let at_boundary = batches.get(whole).is_some_and(|batch| batch.first == point);
     batches.truncate(whole);
     if !at_boundary && let Some(last) = batches.pop() {
-        // A poller that was held starts a task in the command that schedules it; elsewhere that is a command of its own.
-        let cut_before_start = last.events()?.iter().any(|stored| {
-            stored.event.event_id == point.0
-                && matches!(stored.event.attributes, Some(Attributes::WorkflowTaskStartedEventAttributes(_)))
-        });
-        if !cut_before_start {
+        if !may_cut(&last.events()?, point) {
             return Err(Rejection::invalid(format!(
                 "StateRebuilder unable to Rebuild mutable state to event ID: {}, version: 0, this event must be at the \
                  boundary",
@@ -115,6 +165,29 @@ fn batches_before(tx: &Transaction<'_>, base: &Run, point: EventId) -> Outcome<V
     Ok(batches)
 }
 
+/// The last event is that a workflow task failed or timed out: another attempt of it was due, or with a worker.
+fn ends_with_a_lost_task(batches: &[Batch]) -> StateResult<bool> {
+    let last = batches.last().map(Batch::events).transpose()?.and_then(|mut events| events.pop());
+    Ok(match last.and_then(|stored| stored.event.attributes) {
+        Some(Attributes::WorkflowTaskFailedEventAttributes(_)) => true,
+        Some(Attributes::WorkflowTaskTimedOutEventAttributes(a)) => a.timeout_type() != TimeoutType::ScheduleToStart,
+        _ => false,
+    })
+}
+
+/// What one command wrote can be cut where the real server writes two batches: behind the start of a workflow task, which may be written
+/// together with its end; and in front of one with which the command ended, because it had a poller for it.
+fn may_cut(events: &[StoredEvent], point: EventId) -> bool {
+    let starts = |stored: Option<&StoredEvent>| {
+        stored.is_some_and(|stored| {
+            matches!(stored.event.attributes, Some(Attributes::WorkflowTaskStartedEventAttributes(_)))
+        })
+    };
+    let Some(place) = events.iter().position(|stored| stored.event.event_id == point.0) else { return false };
+    let behind = place.checked_sub(1).and_then(|before| events.get(before));
+    starts(behind) || (place + 1 == events.len() && starts(events.last()))
+}
+
 /// The new run with all its events.
 fn make(
     tx: &mut Transaction<'_>,
@@ -122,9 +195,9 @@ fn make(
     base: &Run,
     rebuilt: Rebuilt,
     batches: Vec<Batch>,
-    again: Vec<stanchion_proto::temporal::history::v1::HistoryEvent>,
+    again: Vec<HistoryEvent>,
 ) -> Outcome<Box<Run>> {
-    let Rebuilt { mut run, signal_request_ids, unanswered } = rebuilt;
+    let Rebuilt { mut run, signal_request_ids, unanswered, unstarted, completed_updates } = rebuilt;
     for batch in batches {
         history::append(tx, run.slot, &run.key, batch.first, batch.bytes);
     }
@@ -132,13 +205,18 @@ fn make(
     for request_id in &signal_request_ids {
         reapply::seen(tx, &run, request_id);
     }
+    for (id, completed) in &completed_updates {
+        tx.put_row(run.slot, Table::Update, keys::update(&run.key, UpdatePart::Completed, id), completed);
+    }
+    children::take_over(&mut run, base);
     arm(tx, &mut run);
     for (id, attributes) in unanswered {
         external::send_again(tx, &mut run, id, &attributes);
     }
 
     fail_task(tx, &mut run, base, request);
-    reapply::again(tx, &mut run, again);
+    reapply::again(tx, &mut run, again, &completed_updates);
+    children::send_again(tx, &run, unstarted);
     for operation in &request.post_reset_operations {
         match &operation.variant {
             Some(Variant::UpdateWorkflowOptions(update)) => {

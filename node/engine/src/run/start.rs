@@ -371,8 +371,8 @@ pub(super) fn by_request(
         identity: request.identity.clone(),
         retry_policy,
         attempt: 1,
-        workflow_execution_expiration_time: (execution_timeout > 0)
-            .then(|| timestamp(tx.now.plus(execution_timeout).plus(delay))),
+        // The start delay counts into the execution, and not into the run.
+        workflow_execution_expiration_time: (execution_timeout > 0).then(|| timestamp(tx.now.plus(execution_timeout))),
         initiator: initiator as i32,
         cron_schedule: request.cron_schedule.clone(),
         first_workflow_task_backoff: Some(duration(backoff)),

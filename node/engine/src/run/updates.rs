@@ -299,10 +299,11 @@ pub(super) fn reject_unprocessed(tx: &mut Transaction<'_>, run: &mut Run) {
     }
 }
 
-/// The task failed by what its worker sent: updates that it was shown go with it.
+/// The task failed by what its worker sent: updates that it was shown go with it. Those that an event admitted stay: the next worker finds
+/// them in the history.
 pub(super) fn abort_sent(tx: &mut Transaction<'_>, run: &mut Run) {
     let why = "Unable to perform workflow execution update due to unexpected workflow task failure.";
-    for id in unanswered(run, |row, sent| row.order <= sent) {
+    for id in unanswered(run, |row, sent| row.order <= sent && row.request.is_some()) {
         remove(tx, run, &id, UpdateStatus::Aborted(not_ready(why)));
     }
 }

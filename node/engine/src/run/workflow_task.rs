@@ -134,7 +134,13 @@ pub fn schedule_eager(
     begin(tx, run, request_id, identity, &queue, Begin::Eager)
 }
 
-fn write_scheduled(tx: &mut Transaction<'_>, run: &mut Run, original_scheduled_at: Option<i64>, mut make: Make) {
+/// Schedules a task without offering it.
+pub(super) fn write_scheduled(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    original_scheduled_at: Option<i64>,
+    mut make: Make,
+) {
     debug_assert!(!run.has_workflow_task(), "one outstanding workflow task");
     if run.has_buffered() {
         // Something new to tell the worker: this is not a repetition.

@@ -294,10 +294,9 @@ fn told_by_events(run: &Run, stored: &Run) -> String {
         reset_request_id: String::new(),
         original_started_at: 0,
         reset_points: None,
-        // Of updates, what waits and what was sent leaves no event, and what is over has rows of its own.
+        // Of updates, what waits and what was sent leaves no event.
         updates_admitted: 0,
         updates_sent: 0,
-        updates_completed: 0,
         close_attempted: false,
         scheduled_by: None,
         ..run.row.clone()
@@ -326,6 +325,17 @@ fn told_by_events(run: &Run, stored: &Run) -> String {
     let timers: Vec<_> = run.timers.iter().collect();
     let externals: Vec<_> =
         run.externals.iter().map(|(id, row)| (id, row.is_cancel, &row.workflow_id, &row.run_id)).collect();
+    // A closed run keeps the children that were pending, and drops what came too late for it.
+    let children: Vec<_> = run
+        .children
+        .iter()
+        .filter(|_| run.is_open())
+        .map(|(id, row)| (id, &row.workflow_id, &row.run_id, row.started_event_id, row.parent_close_policy))
+        .collect();
+    let accepted = run.updates.iter().filter(|(_, row)| run.is_open() && row.accepted_event_id > 0);
+    let updates: Vec<_> = accepted.map(|(id, row)| (id, row.accepted_event_id)).collect();
     let detail = (&run.detail().memo, &run.detail().search_attributes, &run.detail().user_metadata);
-    format!("{row:#?}\n{points:#?}\n{activities:#?}\n{timers:#?}\n{externals:#?}\n{detail:#?}")
+    format!(
+        "{row:#?}\n{points:#?}\n{activities:#?}\n{timers:#?}\n{externals:#?}\n{children:#?}\n{updates:#?}\n{detail:#?}"
+    )
 }

@@ -38,6 +38,7 @@ mod between;
 mod caller;
 mod check;
 mod commands;
+mod reset;
 mod schedule;
 mod show;
 mod update;

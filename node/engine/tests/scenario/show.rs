@@ -156,6 +156,10 @@ pub fn event(event: &HistoryEvent) -> String {
         TimerStartedEventAttributes(a) => {
             said.add("timer", a.timer_id.clone()).add("after", seconds(&a.start_to_fire_timeout));
         }
+        WorkflowExecutionUpdateAdmittedEventAttributes(a) => {
+            let meta = a.request.clone().unwrap_or_default().meta.unwrap_or_default();
+            said.add("update", meta.update_id).add("origin", format!("{:?}", a.origin()));
+        }
         WorkflowExecutionUpdateAcceptedEventAttributes(a) => {
             said.add("update", a.protocol_instance_id.clone());
             said.add("request", flag(a.accepted_request.is_some()));

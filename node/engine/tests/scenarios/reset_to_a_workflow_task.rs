@@ -2,33 +2,15 @@
 
 use expect_test::expect;
 use stanchion_engine::time::SECOND;
+use stanchion_engine::{EventId, RunKey, history};
 use stanchion_proto::command::command::Kind;
-use stanchion_proto::command::{ResetWorkflow, UpdateWorkflowOptions};
+use stanchion_proto::command::{Bounds, UpdateWorkflowOptions};
 use stanchion_proto::temporal::common::v1::Priority;
 use stanchion_proto::temporal::enums::v1::{ResetReapplyExcludeType, ResetReapplyType};
 use stanchion_proto::temporal::workflow::v1::WorkflowExecutionOptions;
-use stanchion_proto::temporal::workflowservice::v1::{
-    ResetWorkflowExecutionRequest, UpdateWorkflowExecutionOptionsRequest,
-};
+use stanchion_proto::temporal::workflowservice::v1::UpdateWorkflowExecutionOptionsRequest;
 
 use crate::scenario::*;
-
-fn reset(w: &mut World, point: i64) -> String {
-    reset_with(w, point, |_| {})
-}
-
-fn reset_with(w: &mut World, point: i64, change: impl FnOnce(&mut ResetWorkflowExecutionRequest)) -> String {
-    let mut request = ResetWorkflowExecutionRequest {
-        workflow_execution: Some(execution("")),
-        reason: "why".into(),
-        workflow_task_finish_event_id: point,
-        request_id: format!("reset-{}", w.log.len()),
-        ..Default::default()
-    };
-    change(&mut request);
-    let reply = w.apply(Kind::ResetWorkflow(ResetWorkflow { request: Some(request) }));
-    w.shown(&reply)
-}
 
 /// Two tasks completed, an activity and a timer pending, a signal before the second task and one behind it.
 fn worked(w: &mut World) {
@@ -63,7 +45,7 @@ fn worked(w: &mut World) {
 fn an_open_run_is_ended_and_the_new_one_goes_on_from_the_point() {
     let mut w = World::new();
     worked(&mut w);
-    expect!["reset to run-2"].assert_eq(&reset(&mut w, 4));
+    expect!["reset to run-2"].assert_eq(&w.reset(4));
     expect![[r#"
         withdraw workflow 13 attempt 1
         withdraw activity 6 attempt 1
@@ -100,7 +82,7 @@ fn what_was_pending_at_the_point_is_pending_again() {
     worked(&mut w);
     w.poll();
     w.complete(vec![complete_workflow("done")]);
-    expect!["reset to run-2"].assert_eq(&reset(&mut w, 10));
+    expect!["reset to run-2"].assert_eq(&w.reset(10));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -136,7 +118,7 @@ fn the_worker_that_has_a_task_of_the_old_run_has_lost_it() {
     w.signal("one");
     w.poll();
     w.signal("two");
-    expect!["reset to run-2"].assert_eq(&reset(&mut w, 4));
+    expect!["reset to run-2"].assert_eq(&w.reset(4));
     expect![[r#"
         5 WorkflowExecutionSignaled name=one
         6 WorkflowTaskScheduled queue=tq
@@ -164,7 +146,7 @@ fn signals_go_over_unless_they_are_left_out() {
     let mut w = World::new();
     worked(&mut w);
     #[allow(deprecated)]
-    reset_with(&mut w, 4, |r| r.reset_reapply_type = ResetReapplyType::None as i32);
+    w.reset_with(4, |r| r.reset_reapply_type = ResetReapplyType::None as i32);
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -173,7 +155,7 @@ fn signals_go_over_unless_they_are_left_out() {
         5 WorkflowTaskScheduled queue=tq
     "#]].assert_eq(&w.news());
     let first = w.run_id(1);
-    reset_with(&mut w, 4, |r| {
+    w.reset_with(4, |r| {
         r.workflow_execution = Some(execution(&first));
         r.reset_reapply_exclude_types = vec![ResetReapplyExcludeType::Signal as i32];
     });
@@ -197,7 +179,7 @@ fn signals_of_runs_that_continued_it_go_over_too() {
     w.poll();
     w.signal("waits for its id");
     let first = w.run_id(1);
-    expect!["reset to run-3"].assert_eq(&reset_with(&mut w, 4, |r| r.workflow_execution = Some(execution(&first))));
+    expect!["reset to run-3"].assert_eq(&w.reset_with(4, |r| r.workflow_execution = Some(execution(&first))));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -215,9 +197,54 @@ fn signals_of_runs_that_continued_it_go_over_too() {
 fn a_repeated_request_is_the_same_reset() {
     let mut w = World::new();
     worked(&mut w);
-    let again = |w: &mut World| reset_with(w, 4, |r| r.request_id = "same".into());
+    let again = |w: &mut World| w.reset_with(4, |r| r.request_id = "same".into());
     expect!["reset to run-2"].assert_eq(&again(&mut w));
     expect!["reset to run-2"].assert_eq(&again(&mut w));
+    // Also when the run that it made has gone on as another one, if the caller names the run that it meant.
+    w.poll();
+    w.complete(vec![continue_as_new("more")]);
+    let first = w.run_id(1);
+    let repeated = w.reset_with(4, |r| {
+        r.request_id = "same".into();
+        r.workflow_execution = Some(execution(&first));
+    });
+    expect!["reset to run-2"].assert_eq(&repeated);
+    expect!["reset to run-4"].assert_eq(&w.reset_run(1, 4));
+}
+
+#[test]
+fn a_new_run_that_would_be_over_a_bound_is_not_made() {
+    let mut w = World::new();
+    worked(&mut w);
+    w.bounds = Some(Bounds { history_events_max: 4, ..Default::default() });
+    expect![[r#"
+        InvalidArgument: The new run's history would have 5 events, with those behind the reset point that are applied again; the limit is 4."#]].assert_eq(&w.reset(4));
+    w.bounds = Some(Bounds { history_bytes_max: 100, ..Default::default() });
+    expect!["InvalidArgument: The new run's history would have 286 bytes, with those behind the reset point that are applied again; the limit is 100."].assert_eq(&w.reset(4));
+    w.bounds = None;
+    expect!["signaled"].assert_eq(&w.signal("nothing has happened to it"));
+}
+
+#[test]
+fn many_signals_are_told_again_in_batches_of_a_mebibyte() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    w.complete(vec![]);
+    for n in 0..5 {
+        w.signal_with(&format!("signal {n}"), |r| r.input = Some(payloads(&"x".repeat(500_000))));
+    }
+    expect!["reset to run-2"].assert_eq(&w.reset(4));
+    let run = RunKey { namespace_id: NAMESPACE.into(), workflow_id: WORKFLOW.into(), run_id: w.run_id(2) };
+    let batches = history::batches(&w.state, run.slot(), &run, EventId(4)).unwrap();
+    let sizes: Vec<_> = batches.iter().map(|batch| batch.bytes.len() / 100_000).collect();
+    expect!["[15, 10]"].assert_eq(&format!("{sizes:?}"));
+    w.check();
+    // Each is where it was: the new run can itself be reset.
+    w.poll();
+    w.complete(vec![]);
+    expect!["reset to run-3"].assert_eq(&w.reset(12));
+    w.check();
 }
 
 #[test]
@@ -226,7 +253,7 @@ fn only_a_workflow_task_is_a_point() {
     worked(&mut w);
     let mut said = String::new();
     for point in [0, 1, 2, 5, 6, 7, 14, 99] {
-        said += &format!("{point}: {}\n", reset(&mut w, point));
+        said += &format!("{point}: {}\n", w.reset(point));
     }
     expect![[r#"
         0: InvalidArgument: Workflow task finish ID must be > 1 && <= workflow last event ID.
@@ -240,13 +267,59 @@ fn only_a_workflow_task_is_a_point() {
     "#]].assert_eq(&said);
 }
 
+/// A task that carried updates alone is written with its completion; so is a later attempt.
+#[test]
+fn a_task_that_is_written_at_once_can_be_cut_where_it_ends() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    w.complete(vec![]);
+    w.update("u");
+    w.poll();
+    w.say(vec![accepts("u")]);
+    let mut said = String::new();
+    for point in [5, 6, 7, 8] {
+        said += &format!("{point}: {}\n", w.reset_run(1, point));
+    }
+    expect![[r#"
+        5: InvalidArgument: Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, WorkflowTaskStarted + 1]: 5
+        6: InvalidArgument: StateRebuilder unable to Rebuild mutable state to event ID: 5, version: 0, this event must be at the boundary
+        7: reset to run-2
+        8: InvalidArgument: StateRebuilder unable to Rebuild mutable state to event ID: 7, version: 0, this event must be at the boundary
+    "#]].assert_eq(&said);
+    w.check();
+}
+
+#[test]
+fn a_point_behind_a_failed_task_is_its_next_attempt() {
+    let mut w = World::new();
+    w.start();
+    w.poll();
+    w.fail_task();
+    w.poll();
+    w.complete(vec![complete_workflow("done")]);
+    expect!["reset to run-2"].assert_eq(&w.reset(5));
+    expect![[r#"
+        1 WorkflowExecutionStarted task-timeout=10s
+        2 WorkflowTaskScheduled queue=tq
+        3 WorkflowTaskStarted scheduled=2
+        4 WorkflowTaskFailed scheduled=2 started=3 cause=WorkflowWorkerUnhandledFailure failure="bug" identity=worker
+        5 WorkflowTaskScheduled queue=tq
+        6 WorkflowTaskStarted scheduled=5
+        7 WorkflowTaskFailed scheduled=5 started=6 cause=ResetWorkflow failure="why" identity=history-service base-run=run-1 new-run=run-2
+        8 WorkflowTaskScheduled queue=tq
+    "#]]
+    .assert_eq(&w.history_of(2));
+    w.check();
+}
+
 #[test]
 fn a_task_that_was_handed_over_at_once_can_be_cut_off() {
     let mut w = World::new();
     w.hold_poller(QUEUE);
     w.start();
     w.complete(vec![complete_workflow("done")]);
-    expect!["reset to run-2"].assert_eq(&reset(&mut w, 3));
+    expect!["reset to run-2"].assert_eq(&w.reset(3));
     expect![[r#"
         1 WorkflowExecutionStarted task-timeout=10s
         2 WorkflowTaskScheduled queue=tq
@@ -273,7 +346,7 @@ fn options_are_changed_and_go_over() {
     let change = || Kind::UpdateWorkflowOptions(UpdateWorkflowOptions { request: Some(request.clone()) });
     w.apply(change());
     w.apply(change());
-    reset(&mut w, 4);
+    w.reset(4);
     expect![[r#"
         5 WorkflowExecutionOptionsUpdated priority=4
         6 WorkflowExecutionTerminated reason="why" identity=history-resetter
@@ -298,7 +371,7 @@ fn the_new_run_has_its_own_time_outs_and_is_kept_as_long() {
     w.poll();
     w.complete(vec![]);
     w.pass(60);
-    reset(&mut w, 4);
+    w.reset(4);
     w.pass(99);
     w.fire_timers();
     expect!["signaled"].assert_eq(&w.signal("still open"));

@@ -53,6 +53,7 @@ impl LeaderTerm {
         if let Some(rejected) = rejected(request.query_reject_condition(), &view) {
             return Ok(QueryWorkflowResponse { query_result: None, query_rejected: Some(rejected), link: None });
         }
+        refuse_if_not_begun(&view)?;
         let id = uuid::Uuid::new_v4().to_string();
         while outstanding(&view) {
             refuse_if_failing(&view)?;
@@ -211,17 +212,27 @@ fn first_stamp(view: &RunView) -> u64 {
     }
 }
 
+/// A delayed run, or one that waits for its cron time, has nothing to be asked about, and may not have for days.
+fn refuse_if_not_begun(view: &RunView) -> Result<(), CallError> {
+    if view.backing_off && !outstanding(view) {
+        return Err(CallError::Rejected(not_ready("Workflow task is not scheduled yet.")));
+    }
+    Ok(())
+}
+
 fn refuse_if_failing(view: &RunView) -> Result<(), CallError> {
     let attempt = match view.workflow_task {
         WorkflowTaskView::None => 0,
         WorkflowTaskView::Scheduled { attempt, .. } | WorkflowTaskView::Started { attempt, .. } => attempt,
     };
     if attempt >= FAILING_ATTEMPTS {
-        let message = "Unable to query workflow due to Workflow Task in failed state.";
-        let rejection = Rejection::new(Code::FailedPrecondition, message).with(Detail::WorkflowNotReady);
-        return Err(CallError::Rejected(rejection));
+        return Err(CallError::Rejected(not_ready("Unable to query workflow due to Workflow Task in failed state.")));
     }
     Ok(())
+}
+
+fn not_ready(message: &str) -> Rejection {
+    Rejection::new(Code::FailedPrecondition, message).with(Detail::WorkflowNotReady)
 }
 
 fn rejected(condition: QueryRejectCondition, view: &RunView) -> Option<QueryRejected> {

@@ -31,6 +31,11 @@ pub fn run_closed(tx: &mut Transaction<'_>, run: &Run) {
         };
         outbox::send(tx, run.slot, external::back_to(parent.clone()), outbox_message::Kind::ChildClosed(message));
     }
+    end_orphans(tx, run);
+}
+
+/// The run's children learn that their parent has closed.
+pub fn end_orphans(tx: &mut Transaction<'_>, run: &Run) {
     for (id, row) in run.children.iter() {
         if row.parent_close_policy == ParentClosePolicy::Abandon as i32 {
             continue;

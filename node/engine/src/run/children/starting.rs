@@ -13,7 +13,7 @@ use crate::lookup;
 use crate::outbox;
 use crate::reply::Code;
 use crate::run::start::{self, Decision, Policies};
-use crate::run::{close, external, workflow_task};
+use crate::run::{Run, close, external, workflow_task};
 use crate::time::{duration, nanos};
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::Slot;
@@ -85,11 +85,24 @@ fn start_child(
     Ok(run_id)
 }
 
+/// The parent that has no answer to its start yet. A reset may have asked twice, and then hears twice.
+fn waiting(
+    tx: &mut Transaction<'_>,
+    workflow_id: &str,
+    run_id: &str,
+    initiated_event_id: i64,
+) -> Outcome<Option<Box<Run>>> {
+    let Some(run) = super::parent(tx, workflow_id, run_id, initiated_event_id)? else { return Ok(None) };
+    if run.children.get(&initiated_event_id).is_some_and(|row| row.run_id.is_empty()) {
+        return Ok(Some(run));
+    }
+    tx.release(run);
+    Ok(None)
+}
+
 /// The child that this run asked for has started.
 pub fn child_started(tx: &mut Transaction<'_>, workflow_id: &str, answer: &ChildStarted) -> Outcome<()> {
-    let Some(mut run) = super::parent(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else {
-        return Ok(());
-    };
+    let Some(mut run) = waiting(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
     let Some(row) = run.children.get_mut(&answer.initiated_event_id) else { return Ok(()) };
     row.run_id.clone_from(&answer.child_run_id);
     let event = ChildWorkflowExecutionStartedEventAttributes {
@@ -111,9 +124,7 @@ pub fn child_started(tx: &mut Transaction<'_>, workflow_id: &str, answer: &Child
 
 /// The child that this run asked for could not be started.
 pub fn child_start_failed(tx: &mut Transaction<'_>, workflow_id: &str, answer: &ChildStartFailed) -> Outcome<()> {
-    let Some(mut run) = super::parent(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else {
-        return Ok(());
-    };
+    let Some(mut run) = waiting(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
     let Some(row) = run.children.remove(&answer.initiated_event_id) else { return Ok(()) };
     #[allow(deprecated)]
     let event = StartChildWorkflowExecutionFailedEventAttributes {
