@@ -5,6 +5,7 @@ use stanchion_proto::command::{ActivityRef, Command};
 use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::activity::STANDALONE;
+use crate::batch;
 use crate::effects::Effects;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{
@@ -108,6 +109,9 @@ fn dispatch<'c>(tx: &mut Transaction<'c>, command: &'c Command) -> Outcome<Reply
         Kind::PatchSchedule(c) => schedule::patch(tx, c),
         Kind::DeleteSchedule(c) => schedule::delete(tx, c),
         Kind::TickSchedule(c) => schedule::tick(tx, c),
+        Kind::StartBatch(c) => batch::start(tx, c),
+        Kind::AdvanceBatch(c) => batch::advance(tx, c),
+        Kind::StopBatch(c) => batch::stop(tx, c),
         // Answered by the state machine, which knows its own hash.
         Kind::CheckHash(_) => Ok(Reply::Done),
     }
@@ -131,6 +135,10 @@ fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
     if row.kind() == timer_queue_row::Kind::ScheduleRetire {
         tx.delete(slot, Table::TimerQueue, key.to_vec());
         return schedule::retire(tx, &row.namespace_id, &row.workflow_id, &row.run_id);
+    }
+    if row.kind() == timer_queue_row::Kind::BatchRetention {
+        tx.delete(slot, Table::TimerQueue, key.to_vec());
+        return batch::forget(tx, &row.namespace_id, &row.workflow_id);
     }
     let name = RunKey {
         namespace_id: row.namespace_id.clone(),

@@ -111,6 +111,13 @@ pub struct OutboxKey {
     pub sequence: u64,
 }
 
+/// A batch operation that its group's leader is to go on with.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BatchJob {
+    pub namespace_id: String,
+    pub job_id: String,
+}
+
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Effects {
     /// Pending rows written.
@@ -125,6 +132,8 @@ pub struct Effects {
     pub hand_overs: Vec<HandOver>,
     /// Messages put into the outbox.
     pub outbox: Vec<OutboxKey>,
+    /// Batch operations started.
+    pub batches: Vec<BatchJob>,
     /// Runs opened and closed by this command, for the gauges.
     pub runs_opened: u32,
     pub runs_closed: u32,
@@ -181,6 +190,7 @@ impl Effects {
         self.updates.extend(later.updates);
         self.hand_overs.extend(later.hand_overs);
         self.outbox.extend(later.outbox);
+        self.batches.extend(later.batches);
         self.runs_opened += later.runs_opened;
         self.runs_closed += later.runs_closed;
     }

@@ -66,6 +66,28 @@ pub fn standalone_part(run: &RunKey, part: StandalonePart) -> Vec<u8> {
     key
 }
 
+/// Which part of a batch operation a row of [`crate::Table::Batch`] holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum BatchPart {
+    State = 0,
+    Request = 1,
+    /// There only while the job runs, which is how a new leader finds the jobs that it must go on with.
+    Page = 2,
+}
+
+/// Key of [`crate::Table::Batch`].
+pub fn batch(part: BatchPart, namespace_id: &str, job_id: &str) -> Vec<u8> {
+    [&[part as u8], current(namespace_id, job_id).as_slice()].concat()
+}
+
+/// The inverse of [`batch`]: namespace id and job id.
+pub fn of_batch(key: &[u8]) -> Option<(String, String)> {
+    let (namespace_id, rest) = take_name(key.get(1..)?)?;
+    let (job_id, _) = take_name(rest)?;
+    Some((namespace_id, job_id))
+}
+
 /// What all rows of a run begin with.
 pub fn run(run: &RunKey) -> Vec<u8> {
     run_with(run, 0)

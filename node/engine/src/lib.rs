@@ -13,6 +13,7 @@
 
 pub mod activity;
 pub mod apply;
+pub mod batch;
 pub mod cache;
 pub mod cron;
 pub mod effects;

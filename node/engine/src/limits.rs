@@ -74,6 +74,10 @@ limits! {
     updates_total_max = 2000;
     /// Requests of one run's updates in flight, in bytes.
     updates_in_flight_bytes_max = 20 * MIB;
+    /// Batch operations of one namespace that run at a time.
+    batch_operations_running_max = 1;
+    /// Executions that one batch operation does something to in a second.
+    batch_executions_per_second_max = 50;
     /// Waiting polls of one task queue.
     pollers_per_queue_max = 10_000;
     /// Tasks of one queue that a leader has offered and not yet seen started.

@@ -56,6 +56,8 @@ pub enum Table {
     External = 14,
     /// Schedule id to a schedule.
     Schedule = 15,
+    /// (part, namespace id, job id) to a batch operation's parts.
+    Batch = 16,
     /// (namespace id, activity id) to the current run, and each run's parts.
     StandaloneActivity = 17,
     /// What a slot has applied of each other slot's messages.

@@ -123,6 +123,9 @@ pub async fn serve(node: &Arc<Node>, call: CallRequest) -> Result<Bytes, CallErr
             serve_local::<api::TerminateActivityExecutionRequest>(node, body, deadline).await
         }
         "DeleteActivityExecution" => serve_local::<api::DeleteActivityExecutionRequest>(node, body, deadline).await,
+        "StartBatchOperation" => serve_local::<api::StartBatchOperationRequest>(node, body, deadline).await,
+        "StopBatchOperation" => serve_local::<api::StopBatchOperationRequest>(node, body, deadline).await,
+        "DescribeBatchOperation" => serve_local::<api::DescribeBatchOperationRequest>(node, body, deadline).await,
         "QueryVisibility" => serve_local::<QueryVisibilityRequest>(node, body, deadline).await,
         "CreateSchedule" => serve_local::<api::CreateScheduleRequest>(node, body, deadline).await,
         "DescribeSchedule" => serve_local::<api::DescribeScheduleRequest>(node, body, deadline).await,

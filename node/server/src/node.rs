@@ -27,6 +27,7 @@ use stanchion_proto::node::peer_server::PeerServer;
 use stanchion_replica::{PEER_MESSAGE_BYTES_MAX, PeerTransport, Replica, ReplicaOptions};
 use stanchion_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ use crate::meta::Meta;
 use crate::neighbours::{Nodes, was_refused};
 use crate::peer::PeerService;
 use crate::shell::{Parts, Shells};
-use crate::{bootstrap, grpc, http};
+use crate::{batch, bootstrap, grpc, http};
 
 /// Calls in flight get this long at the end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -190,12 +191,14 @@ pub async fn start(
     let dispatch = Dispatch::new(limits.clone());
     let courier = Arc::new(Carrier::default());
     let meta = Arc::new(Meta::default());
+    let batches_found = Arc::new(Notify::new());
     let parts = Parts {
         limits: limits.clone(),
         dispatch: dispatch.clone(),
         neighbours: Arc::new(neighbours.clone()),
         courier: courier.clone(),
         meta: meta.clone(),
+        batches_found: batches_found.clone(),
     };
     let node = Arc::new(Node {
         config,
@@ -227,6 +230,7 @@ pub async fn start(
     node.follow_groups();
     tokio::spawn(ping(node.clone()));
     tokio::spawn(Meta::follow(node.clone()));
+    tokio::spawn(batch::drive_all(node.clone(), batches_found));
     let front = grpc::serve(node.clone(), listeners.grpc, over.clone());
     servers.push(tokio::spawn(front));
     Ok(Running { node, consensus, over, servers })

@@ -1,13 +1,14 @@
 """Batch operations: started over a filter or a list of runs, described, listed, stopped; each kind of operation; refusals."""
 
 import asyncio
+import contextlib
 import uuid
 from typing import Any
 
 from differential.env import TASK_SECONDS_MAX, Env, command
 from differential.registry import scenario
 from differential.shelf import Shelf
-from harness.wire import payload, payloads
+from harness.wire import Refusal, payload, payloads
 
 COMPLETED = 2
 FAILED = 3
@@ -252,7 +253,9 @@ async def batch_is_validated(env: Env) -> None:
     async def case(label: str, **fields: object) -> None:
         base = {"termination_operation": {}, "job_id": env.name(label)}
         if await env.show(label, "StartBatchOperation", **batch(env, shelf, **{**base, **fields})):
-            await env.rpc("StopBatchOperation", namespace=shelf.namespace, job_id=env.name(label), reason="r")
+            # With such a filter it fails by itself, sooner or later than this comes.
+            with contextlib.suppress(Refusal):
+                await env.rpc("StopBatchOperation", namespace=shelf.namespace, job_id=env.name(label), reason="r")
             await free(env, shelf)
 
     await case("no job id", job_id="")

@@ -195,7 +195,7 @@ fn event_link(namespace: &str, workflow_id: &str, run_id: &str, reference: Refer
 
 /// Both policies, with defaults filled in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policies {
+pub(crate) struct Policies {
     pub reuse: WorkflowIdReusePolicy,
     pub conflict: WorkflowIdConflictPolicy,
 }
@@ -239,7 +239,7 @@ impl Policies {
     }
 }
 
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// The request id is known to the current run.
     Same {
         event: EventType,
@@ -252,7 +252,7 @@ pub(super) enum Decision {
 }
 
 /// What becomes of a start, given the newest run of its workflow id.
-pub(super) fn decide(
+pub(crate) fn decide(
     current: Option<&CurrentRow>,
     workflow_id: &str,
     request_id: &str,

@@ -13,7 +13,7 @@
 //!
 //! Never: a row that the apply of the described change does not write itself; a row whose bytes depend on anything but the record.
 //!
-//! Called by [`crate::run::Run::flush`] for runs and by whoever owns schedules and activities; read by [`crate::read::visibility`].
+//! Called by [`crate::run::Run::flush`] for runs and by whoever owns schedules, activities and batch operations; read by [`crate::read::visibility`].
 
 pub mod attributes;
 pub mod filter;
@@ -41,11 +41,13 @@ pub enum Entity {
     Workflow = 1,
     Schedule = 2,
     Activity = 3,
+    Batch = 4,
 }
 
 impl Entity {
     pub fn of(number: u32) -> Option<Self> {
-        [Self::Workflow, Self::Schedule, Self::Activity].into_iter().find(|entity| *entity as u32 == number)
+        let all = [Self::Workflow, Self::Schedule, Self::Activity, Self::Batch];
+        all.into_iter().find(|entity| *entity as u32 == number)
     }
 }
 

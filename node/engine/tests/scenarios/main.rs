@@ -11,6 +11,7 @@ mod a_start_that_reached_nobody_is_taken_back;
 mod activities_attempt_by_attempt;
 mod activities_from_outside;
 mod bad_command_fails_the_task;
+mod batch_operations;
 mod bounds_end_the_run;
 mod cancel_and_terminate;
 mod children_of_closed_parents;

@@ -7,6 +7,7 @@
 
 mod activity_control;
 mod activity_task;
+mod batch;
 mod cluster;
 mod coverage;
 mod delete;
@@ -27,7 +28,7 @@ pub mod task_queue;
 mod tokens;
 mod update;
 mod visibility;
-mod workflow;
+pub mod workflow;
 mod workflow_task;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::coverage::Service;
 use super::{
-    cluster, namespace, operator, query, routed, schedules, standalone_activity, task_queue, visibility, waiting,
+    batch, cluster, namespace, operator, query, routed, schedules, standalone_activity, task_queue, visibility, waiting,
 };
 use crate::context::Context;
 use crate::metrics::Meter;
@@ -127,6 +127,10 @@ service! {
         scan_workflow_executions: ScanWorkflowExecutionsRequest => ScanWorkflowExecutionsResponse as visibility::scan_workflow_executions;
         count_workflow_executions: CountWorkflowExecutionsRequest => CountWorkflowExecutionsResponse as visibility::count_workflow_executions;
         get_search_attributes: GetSearchAttributesRequest => GetSearchAttributesResponse as visibility::get_search_attributes;
+        start_batch_operation: StartBatchOperationRequest => StartBatchOperationResponse as routed;
+        stop_batch_operation: StopBatchOperationRequest => StopBatchOperationResponse as routed;
+        describe_batch_operation: DescribeBatchOperationRequest => DescribeBatchOperationResponse as routed;
+        list_batch_operations: ListBatchOperationsRequest => ListBatchOperationsResponse as batch::list_batch_operations;
         record_worker_heartbeat: RecordWorkerHeartbeatRequest => RecordWorkerHeartbeatResponse as task_queue::record_worker_heartbeat;
         create_schedule: CreateScheduleRequest => CreateScheduleResponse as routed;
         describe_schedule: DescribeScheduleRequest => DescribeScheduleResponse as routed;
@@ -162,10 +166,6 @@ service! {
         create_worker_deployment_version: CreateWorkerDeploymentVersionRequest => CreateWorkerDeploymentVersionResponse;
         update_worker_deployment_version_metadata: UpdateWorkerDeploymentVersionMetadataRequest => UpdateWorkerDeploymentVersionMetadataResponse;
         set_worker_deployment_manager: SetWorkerDeploymentManagerRequest => SetWorkerDeploymentManagerResponse;
-        start_batch_operation: StartBatchOperationRequest => StartBatchOperationResponse;
-        stop_batch_operation: StopBatchOperationRequest => StopBatchOperationResponse;
-        describe_batch_operation: DescribeBatchOperationRequest => DescribeBatchOperationResponse;
-        list_batch_operations: ListBatchOperationsRequest => ListBatchOperationsResponse;
         poll_nexus_task_queue: PollNexusTaskQueueRequest => PollNexusTaskQueueResponse;
         respond_nexus_task_completed: RespondNexusTaskCompletedRequest => RespondNexusTaskCompletedResponse;
         respond_nexus_task_failed: RespondNexusTaskFailedRequest => RespondNexusTaskFailedResponse;

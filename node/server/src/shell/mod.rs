@@ -39,6 +39,7 @@ use stanchion_dispatch::Dispatch;
 use stanchion_engine::GroupId;
 use stanchion_engine::limits::Limits;
 use stanchion_replica::{GroupHandle, Role};
+use tokio::sync::Notify;
 
 pub use calls::{StartedTask, run_not_found};
 pub use clock::wall;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub neighbours: Arc<dyn Neighbours>,
     pub courier: Arc<dyn Courier>,
     pub meta: Arc<Meta>,
+    /// Woken when a term has found batch operations that somebody is to go on with.
+    pub batches_found: Arc<Notify>,
 }
 
 /// The terms of this node, by group.
@@ -79,6 +82,11 @@ impl Shells {
         let mut led: Vec<_> = self.terms.read().keys().copied().collect();
         led.sort_unstable();
         led
+    }
+
+    /// All terms of this node.
+    pub fn terms(&self) -> Vec<Arc<LeaderTerm>> {
+        self.terms.read().values().cloned().collect()
     }
 
     /// Follows one group's role until the group's handle is gone. Call once for each group.
@@ -111,6 +119,7 @@ impl Shells {
                 tracing::info!(%group, "leading; timers and pending tasks are loaded");
                 fresh.start();
                 self.terms.write().insert(group, fresh);
+                self.parts.batches_found.notify_one();
             }
             Err(error) => tracing::error!(%group, %error, "could not load the group's tables; it is not served here"),
         }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stanchion_engine::effects::{Offer, TaskKind, TaskRef, TimerKey};
-use stanchion_engine::{Effects, Reply, ShardTime, Slot, read};
+use stanchion_engine::effects::{BatchJob, Offer, TaskKind, TaskRef, TimerKey};
+use stanchion_engine::{Effects, GroupId, Reply, ShardTime, Slot, batch, read};
 use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
 };
@@ -50,6 +50,8 @@ pub struct LeaderTerm {
     pub(super) outbox: OutboxMail,
     pub(super) next_queues: NextQueues,
     recovery: Recovery,
+    /// Batch operations that nobody drives yet.
+    batches: Mutex<Vec<BatchJob>>,
     /// Of client calls. Effects arrive on consensus threads, which must not do what reads the disk.
     runtime: tokio::runtime::Handle,
     pub(super) schedules_looked_at: Semaphore,
@@ -76,6 +78,7 @@ impl LeaderTerm {
             outbox: OutboxMail::default(),
             next_queues: NextQueues::default(),
             recovery: Recovery::default(),
+            batches: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             schedules_looked_at: Semaphore::new(LOOKED_AT_MAX),
             over: CancellationToken::new(),
@@ -91,17 +94,28 @@ impl LeaderTerm {
         self.id
     }
 
-    pub fn group(&self) -> stanchion_engine::GroupId {
+    pub fn group(&self) -> GroupId {
         self.handle.id()
     }
 
-    /// Reads timers, pending tasks and waiting messages. Effects of new entries may arrive meanwhile.
+    /// Done when this node no longer leads the group.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// The batch operations that have been found since the last call. Whoever takes one drives it until the term ends.
+    pub fn take_batches(&self) -> Vec<BatchJob> {
+        std::mem::take(&mut self.batches.lock())
+    }
+
+    /// Reads timers, pending tasks, waiting messages and running batch operations. Effects of new entries may arrive meanwhile.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), CallError> {
         let term = self.clone();
         tokio::task::spawn_blocking(move || {
             term.load_timers()?;
             term.load_pending()?;
-            term.load_outbox(&std::collections::BTreeMap::new())
+            term.load_outbox(&std::collections::BTreeMap::new())?;
+            term.load_batches()
         })
         .await
         .map_err(|error| CallError::Fatal(error.to_string()))?
@@ -186,6 +200,32 @@ impl LeaderTerm {
         }
         self.due_sooner.notify_one();
         Ok(())
+    }
+
+    fn load_batches(&self) -> Result<(), CallError> {
+        if self.group() == GroupId::META {
+            return Ok(());
+        }
+        let reader = self.handle.reader();
+        for home in read::visibility::homes(self.slot_ranges()) {
+            self.found_batches(batch::running(&reader, home)?);
+        }
+        Ok(())
+    }
+
+    /// What is found twice, by loading and by an effect, is driven once.
+    fn found_batches(&self, jobs: Vec<BatchJob>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut waiting = self.batches.lock();
+        jobs.into_iter().for_each(|job| {
+            if !waiting.contains(&job) {
+                waiting.push(job)
+            }
+        });
+        drop(waiting);
+        self.parts.batches_found.notify_one();
     }
 
     /// Fires what is due, a command a tick.
@@ -387,6 +427,7 @@ impl EffectSink for LeaderTerm {
             self.due_sooner.notify_one();
         }
         self.outbox.add(effects.outbox);
+        self.found_batches(effects.batches);
         for hand_over in effects.hand_overs {
             self.reservations.mark_used(hand_over.ticket);
             if let Some(me) = self.me() {

@@ -128,8 +128,19 @@ pub async fn count(
     deadline: Instant,
 ) -> Result<Counts, CallError> {
     let parsed = understand(node, namespace, entity, query).await?;
+    count_parsed(node, namespace, entity, &parsed, deadline).await
+}
+
+/// As [`count`], with the query understood already.
+pub async fn count_parsed(
+    node: &Arc<Node>,
+    namespace: &Namespace,
+    entity: Entity,
+    parsed: &Parsed,
+    deadline: Instant,
+) -> Result<Counts, CallError> {
     let request =
-        QueryVisibilityRequest { count: true, by_status: parsed.by_status, ..request(namespace, entity, &parsed) };
+        QueryVisibilityRequest { count: true, by_status: parsed.by_status, ..request(namespace, entity, parsed) };
     let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
     for part in ask_all(node, request, deadline).await? {
         for (status, count) in part.counts {

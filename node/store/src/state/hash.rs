@@ -26,6 +26,7 @@ const TABLES: &[Table] = &[
     Table::Child,
     Table::External,
     Table::Schedule,
+    Table::Batch,
     Table::StandaloneActivity,
     Table::Inbox,
     Table::VisibilityRecord,

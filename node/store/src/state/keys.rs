@@ -30,6 +30,7 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::Child
         | Table::External
         | Table::Schedule
+        | Table::Batch
         | Table::Inbox
         | Table::StandaloneActivity
         | Table::VisibilityRecord
