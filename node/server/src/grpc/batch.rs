@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stanchion_engine::reply::{Code, Detail, Reply};
+use stanchion_engine::reply::{Code, Detail};
 use stanchion_engine::time::timestamp_if_set;
 use stanchion_engine::visibility::Entity;
 use stanchion_engine::{GroupId, Rejection, batch};
@@ -21,12 +21,12 @@ use stanchion_proto::temporal::workflowservice::v1::start_batch_operation_reques
 use stanchion_proto::temporal::workflowservice::v1::*;
 use tonic::Status;
 
-use super::workflow::{command, new_request_id, unexpected};
+use super::workflow::{done, group, new_request_id};
 use crate::batch::{entity_of, running};
 use crate::context::Context;
 use crate::meta::Namespace;
 use crate::node::Node;
-use crate::routing::{GroupCall, Here, group_of_run};
+use crate::routing::{GroupCall, Here};
 use crate::shell::CallError;
 use crate::validate::{self, Checked};
 use crate::visibility::{self, parse::Parsed};
@@ -137,11 +137,6 @@ async fn check_room(node: &Arc<Node>, namespace: &Namespace) -> Result<(), CallE
     Err(Rejection::new(Code::ResourceExhausted, "Max concurrent batch operations is reached").with(detail).into())
 }
 
-async fn group(node: &Arc<Node>, namespace: &str, job_id: &str) -> Result<GroupId, CallError> {
-    let namespace = node.meta.namespace(node, namespace).await?;
-    Ok(group_of_run(node, &namespace.id, job_id))
-}
-
 impl GroupCall for StartBatchOperationRequest {
     const METHOD: &'static str = "StartBatchOperation";
     type Answer = StartBatchOperationResponse;
@@ -166,10 +161,8 @@ impl GroupCall for StartBatchOperationRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let start = StartBatch { request: Some(self), request_id: new_request_id() };
-        match at.term.propose(command(&namespace, Kind::StartBatch(start))).await? {
-            Reply::Done => Ok(StartBatchOperationResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::StartBatch(start)).await?;
+        Ok(StartBatchOperationResponse {})
     }
 }
 
@@ -196,10 +189,8 @@ impl GroupCall for StopBatchOperationRequest {
     async fn on_leader(self, at: Here) -> Result<Self::Answer, CallError> {
         let namespace = at.namespace(&self.namespace).await?;
         let stop = StopBatch { job_id: self.job_id, reason: self.reason, identity: self.identity };
-        match at.term.propose(command(&namespace, Kind::StopBatch(stop))).await? {
-            Reply::Done => Ok(StopBatchOperationResponse {}),
-            reply => Err(unexpected(Self::METHOD, reply)),
-        }
+        done(&at, &namespace, Self::METHOD, Kind::StopBatch(stop)).await?;
+        Ok(StopBatchOperationResponse {})
     }
 }
 

@@ -21,6 +21,7 @@ const PARTLY: &[(&str, &str)] = &[
         "updates behind the reset point are not applied again; children that run are not taken over",
     ),
     ("UpdateWorkflowExecutionOptions", "priority only; no versioning override, no time skipping"),
+    ("StartBatchOperation", "resets to a build only where the run's own reset points name it"),
     ("RecordWorkerHeartbeat", "accepted and counted; its content is not kept"),
     ("RegisterNamespace", "no archival, no replication to other clusters"),
     ("UpdateNamespace", "no archival, no replication to other clusters"),
