@@ -1,8 +1,8 @@
 //! The leader shell: what a node does for the groups that it leads.
 //!
 //! The engine decides and the log records; this module carries effects out: it offers pending tasks to matchers, fires timers, times
-//! workflow tasks out, delivers messages to other runs, wakes long polls and gets queries answered. All of its state is in memory and is made anew from the tables
-//! at the start of each term, so there is nothing to recover and nothing to lose.
+//! workflow tasks out, delivers messages to other runs, wakes long polls and gets queries answered. All of its state is in memory and is
+//! made anew from the tables at the start of each term, so there is nothing to recover and nothing to lose.
 //!
 //! Never: a business rule (those are the engine's); an effect carried out by a node that does not lead the group.
 //!

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stanchion_engine::effects::{BatchJob, Offer, TaskKind, TaskRef, TimerKey};
+use stanchion_engine::read::PendingRow;
 use stanchion_engine::{Effects, GroupId, Reply, ShardTime, Slot, batch, read};
 use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
@@ -170,7 +171,31 @@ impl LeaderTerm {
         Ok(())
     }
 
+    /// At the start of the term: offers, and the time limits of workflow tasks.
     fn load_pending(&self) -> Result<(), CallError> {
+        self.offer_pending(|row| {
+            if let Some(deadline) = row.started {
+                // A worker has it: whoever led before has gone in the middle of this run.
+                self.recovery.interrupted(&deadline.task.run);
+                self.due.lock().limit(deadline);
+                return None;
+            }
+            if let Some(deadline) = row.sticky_deadline {
+                self.due.lock().limit(deadline);
+            }
+            Some(row.offer)
+        })?;
+        self.due_sooner.notify_one();
+        Ok(())
+    }
+
+    /// The window has room for offers that only the table holds. Time limits are known since the start of the term.
+    fn load_offers(&self) -> Result<(), CallError> {
+        self.offer_pending(|row| row.started.is_none().then_some(row.offer))
+    }
+
+    /// Offers what `offer_of` makes of the rows of pending tasks.
+    fn offer_pending(&self, mut offer_of: impl FnMut(PendingRow) -> Option<Offer>) -> Result<(), CallError> {
         let reader = self.handle.reader();
         for slot in self.slots() {
             let mut after = Vec::new();
@@ -179,26 +204,14 @@ impl LeaderTerm {
                 let Some(last) = rows.last() else { break };
                 after = last.key.to_vec();
                 let full = rows.len() >= LOAD_ROWS;
-                let mut offers = Vec::new();
-                for row in rows {
-                    if let Some(deadline) = row.started.clone() {
-                        // A worker has it: whoever led before has gone in the middle of this run.
-                        self.recovery.interrupted(&deadline.task.run);
-                        self.due.lock().limit(deadline);
-                    } else {
-                        offers.extend(self.window.lock().add(row.offer, Instant::now()));
-                    }
-                    if let Some(deadline) = row.sticky_deadline {
-                        self.due.lock().limit(deadline);
-                    }
-                }
+                let offers = rows.into_iter().filter_map(&mut offer_of);
+                let offers = offers.filter_map(|offer| self.window.lock().add(offer, Instant::now())).collect();
                 self.offer(offers);
                 if !full {
                     break;
                 }
             }
         }
-        self.due_sooner.notify_one();
         Ok(())
     }
 
@@ -349,7 +362,7 @@ impl LeaderTerm {
             }
             if self.window.lock().wants_reload() {
                 let term = self.clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || term.load_pending()).await {
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || term.load_offers()).await {
                     tracing::error!(group = %self.group(), %error, "pending tasks could not be read");
                 }
             }
