@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use stanchion_engine::effects::TimerKey;
 use stanchion_engine::schedule::{self, due};
-use stanchion_engine::{Reply, StateReader, timer_queue};
+use stanchion_engine::{Reply, timer_queue};
 use stanchion_proto::command::{Command, command::Kind};
 
 use super::CallError;
-use super::clock;
 use super::term::LeaderTerm;
 
 /// Schedules looked at side by side.
@@ -87,8 +86,9 @@ impl LeaderTerm {
         loop {
             let reader = self.handle.reader();
             let (namespace, id) = (namespace_id.to_owned(), schedule_id.to_owned());
+            // The time that the tick will be held against: the wall clock may be ahead of it.
+            let now = self.handle.now();
             let look = tokio::task::spawn_blocking(move || {
-                let now = clock::wall().max(reader.clock());
                 let Some(row) = schedule::read(&reader, &namespace, &id)? else { return Ok(None) };
                 if row.deleted || row.wake_at == 0 || row.wake_at > now.0 {
                     return Ok(None);
@@ -103,7 +103,7 @@ impl LeaderTerm {
                 ..Default::default()
             };
             match self.propose(command).await? {
-                // The schedule was changed since it was read, or the clock was: look again.
+                // The schedule was changed since it was read: look again.
                 Reply::Stale => tokio::task::yield_now().await,
                 _ => return Ok(()),
             }
