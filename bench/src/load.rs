@@ -1,7 +1,7 @@
 //! Clients: start a run, wait for its result as an SDK does, note how long that took.
 //!
-//! A closed loop: each client starts its next run when the last one has ended, so a slow server is not flooded and latency under load is that
-//! of a known number of runs in flight.
+//! A closed loop: each client starts its next run when the last one has ended, so a slow server is not flooded and latency under load
+//! is that of a known number of runs in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,6 +10,10 @@ pub fn timestamp(at: ShardTime) -> Timestamp {
     Timestamp { seconds: at.0.div_euclid(SECOND), nanos: at.0.rem_euclid(SECOND) as i32 }
 }
 
+pub fn instant(at: &Timestamp) -> ShardTime {
+    ShardTime(at.seconds.saturating_mul(SECOND).saturating_add(i64::from(at.nanos)))
+}
+
 /// None for 0, which stands for "no time" in rows.
 pub fn timestamp_if_set(nanos: i64) -> Option<Timestamp> {
     (nanos != 0).then(|| timestamp(ShardTime(nanos)))

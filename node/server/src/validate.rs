@@ -10,6 +10,8 @@ use stanchion_engine::Rejection;
 use stanchion_engine::cron::Cron;
 use stanchion_engine::limits::Limits;
 use stanchion_engine::reply::{Code, Detail};
+use stanchion_engine::run::start::check_policies;
+use stanchion_engine::time::nanos;
 use stanchion_engine::validate::fields;
 use stanchion_proto::temporal::common::v1::{
     Callback, Header, Link, Memo, Payloads, Priority, RetryPolicy, WorkflowExecution, callback, link,
@@ -183,55 +185,8 @@ fn cron(spec: &str) -> Checked {
     Cron::check(spec, clock::wall()).map(|_| ()).map_err(|error| Rejection::invalid(error.to_string()))
 }
 
-fn nanos(duration: Option<&prost_types::Duration>) -> i128 {
-    duration.map_or(0, |duration| i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos))
-}
-
 pub fn retry_policy(policy: Option<&RetryPolicy>) -> Checked {
-    let Some(policy) = policy else { return Ok(()) };
-    // One attempt is no retry: the rest of the policy is not looked at.
-    if policy.maximum_attempts == 1 {
-        return Ok(());
-    }
-    if negative(policy.initial_interval.as_ref()) {
-        return refuse("invalid InitialInterval set on retry policy: negative duration");
-    }
-    // Zero is "unset", and becomes the default.
-    if policy.backoff_coefficient != 0.0 && policy.backoff_coefficient < 1.0 {
-        return refuse("BackoffCoefficient cannot be less than 1 on retry policy.");
-    }
-    if negative(policy.maximum_interval.as_ref()) {
-        return refuse("invalid MaximumInterval set on retry policy: negative duration");
-    }
-    let (initial, longest) = (nanos(policy.initial_interval.as_ref()), nanos(policy.maximum_interval.as_ref()));
-    let initial = if initial == 0 { 1_000_000_000 } else { initial };
-    if longest != 0 && longest < initial {
-        return refuse("MaximumInterval cannot be less than InitialInterval on retry policy.");
-    }
-    if policy.maximum_attempts < 0 {
-        return refuse("MaximumAttempts cannot be negative on retry policy.");
-    }
-    Ok(())
-}
-
-// The deprecated policy is still what older clients send.
-#[allow(deprecated)]
-fn reuse_and_conflict(reuse: WorkflowIdReusePolicy, conflict: WorkflowIdConflictPolicy) -> Checked {
-    use WorkflowIdConflictPolicy as Conflict;
-    if reuse == WorkflowIdReusePolicy::TerminateIfRunning && conflict != Conflict::Unspecified {
-        return refuse(format!(
-            "Invalid WorkflowIDReusePolicy: {} cannot be used together with a WorkflowIDConflictPolicy",
-            reuse.as_str_name()
-        ));
-    }
-    if reuse == WorkflowIdReusePolicy::RejectDuplicate && conflict == Conflict::TerminateExisting {
-        return refuse(format!(
-            "Invalid WorkflowIDReusePolicy: {} cannot be used together with WorkflowIdConflictPolicy {}",
-            reuse.as_str_name(),
-            conflict.as_str_name()
-        ));
-    }
-    Ok(())
+    stanchion_engine::validate::retry_policy::check(policy).map_err(Rejection::invalid)
 }
 
 pub fn workflow_id(id: &str, limits: &Limits) -> Checked {
@@ -261,7 +216,7 @@ pub fn start(request: &StartWorkflowExecutionRequest, limits: &Limits) -> Checke
     timeout(request.workflow_run_timeout.as_ref(), "WorkflowRunTimeoutSeconds")?;
     timeout(request.workflow_task_timeout.as_ref(), "WorkflowTaskTimeoutSeconds")?;
     short(&request.request_id, limits, "RequestId length exceeds limit.")?;
-    reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
+    check_policies(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
     links(&request.links)?;
     callbacks(&request.completion_callbacks)?;
     priority(request.priority.as_ref())?;
@@ -364,7 +319,7 @@ pub fn signal_with_start(request: &SignalWithStartWorkflowExecutionRequest, limi
     timeout(request.workflow_start_delay.as_ref(), "WorkflowStartDelaySeconds")?;
     retry_policy(request.retry_policy.as_ref())?;
     cron_or_delay(&request.cron_schedule, request.workflow_start_delay.as_ref())?;
-    reuse_and_conflict(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
+    check_policies(request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy())?;
     if request.workflow_id_conflict_policy() == WorkflowIdConflictPolicy::Fail {
         return refuse(format!(
             "Invalid WorkflowIDConflictPolicy: {} is not supported for this operation.",

@@ -150,3 +150,15 @@ async def oversized_commands(env: Env) -> None:
     await refused(
         env, "continue input", command("CONTINUE_AS_NEW_WORKFLOW_EXECUTION", workflow_type={"name": "D"}, input=big)
     )
+
+
+@scenario
+async def longest_retry_interval_below_the_default_first(env: Env) -> None:
+    """A retry policy that names only its longest interval, and one below the first interval that it gets by default."""
+    policy = {"maximum_interval": "0.5s"}
+    await refused(env, "activity", schedule(env, retry_policy=policy))
+    child = {"workflow_id": env.name("child"), "workflow_type": {"name": "Child"}, "retry_policy": policy}
+    await refused(env, "child", command("START_CHILD_WORKFLOW_EXECUTION", **child))
+    again = {"workflow_type": {"name": "Demo"}, "retry_policy": policy}
+    await refused(env, "continue as new", command("CONTINUE_AS_NEW_WORKFLOW_EXECUTION", **again))
+    await env.show("start", "StartWorkflowExecution", **env.start_fields(workflow_id=env.name("start"), retry_policy=policy))

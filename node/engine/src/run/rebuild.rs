@@ -20,7 +20,7 @@ use super::children::{self, Unstarted};
 use super::{Run, activities, callbacks, completion, start, updates};
 use crate::history::{self, Batch};
 use crate::state::{ShardState, StateFault, StateResult, Table};
-use crate::time::nanos;
+use crate::time::{instant, nanos};
 use crate::types::{EventId, RunKey, ShardTime};
 
 /// A run as its events tell it.
@@ -82,7 +82,7 @@ fn first(key: &RunKey, event: &HistoryEvent) -> StateResult<Rebuilt> {
 }
 
 fn at(event: &HistoryEvent) -> ShardTime {
-    event.event_time.as_ref().map_or(ShardTime(0), |time| ShardTime(start::time_of(time)))
+    event.event_time.as_ref().map_or(ShardTime(0), instant)
 }
 
 impl Rebuilt {

@@ -23,7 +23,7 @@ use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionReques
 
 use super::{Extra, Run, callbacks, close, cron, workflow_task};
 use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
-use crate::time::{SECOND, duration, nanos, timestamp};
+use crate::time::{SECOND, duration, instant, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{RunKey, ShardTime};
 use crate::{lookup, retry, timer_queue, validate};
@@ -217,26 +217,34 @@ impl Policies {
     ) -> Result<Self, Rejection> {
         use WorkflowIdConflictPolicy as Conflict;
         use WorkflowIdReusePolicy as Reuse;
+        check_policies(reuse, conflict)?;
         if reuse == Reuse::TerminateIfRunning {
-            if conflict != Conflict::Unspecified {
-                return Err(Rejection::invalid(
-                    "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used \
-                     together with a WorkflowIDConflictPolicy",
-                ));
-            }
             return Ok(Self { reuse: Reuse::AllowDuplicate, conflict: Conflict::TerminateExisting });
-        }
-        if reuse == Reuse::RejectDuplicate && conflict == Conflict::TerminateExisting {
-            return Err(Rejection::invalid(
-                "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used together \
-                 with WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING",
-            ));
         }
         Ok(Self {
             reuse: if reuse == Reuse::Unspecified { Reuse::AllowDuplicate } else { reuse },
             conflict: if conflict == Conflict::Unspecified { default_conflict } else { conflict },
         })
     }
+}
+
+/// Whether the two policies go together. The frontend asks before it proposes a start.
+#[allow(deprecated)]
+pub fn check_policies(reuse: WorkflowIdReusePolicy, conflict: WorkflowIdConflictPolicy) -> Result<(), Rejection> {
+    use WorkflowIdConflictPolicy as Conflict;
+    if reuse == WorkflowIdReusePolicy::TerminateIfRunning && conflict != Conflict::Unspecified {
+        return Err(Rejection::invalid(
+            "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used together with \
+             a WorkflowIDConflictPolicy",
+        ));
+    }
+    if reuse == WorkflowIdReusePolicy::RejectDuplicate && conflict == Conflict::TerminateExisting {
+        return Err(Rejection::invalid(
+            "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used together with \
+             WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING",
+        ));
+    }
+    Ok(())
 }
 
 pub(crate) enum Decision {
@@ -446,7 +454,7 @@ pub(super) fn first_rows(
     let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
     let execution_at = now.plus(backoff);
     let run_timeout = nanos(attributes.workflow_run_timeout.as_ref());
-    let execution_expires_at = attributes.workflow_execution_expiration_time.as_ref().map_or(0, time_of);
+    let execution_expires_at = attributes.workflow_execution_expiration_time.as_ref().map_or(0, |at| instant(at).0);
     let run_expires_at = if run_timeout > 0 { execution_at.plus(run_timeout).0 } else { 0 };
     let row = RunRow {
         workflow_type: attributes.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default(),
@@ -500,10 +508,6 @@ fn parent_of(attributes: &WorkflowExecutionStartedEventAttributes) -> Option<Sen
         run_id: parent.run_id,
         initiated_event_id: attributes.parent_initiated_event_id,
     })
-}
-
-pub(super) fn time_of(time: &prost_types::Timestamp) -> i64 {
-    time.seconds.saturating_mul(SECOND).saturating_add(i64::from(time.nanos))
 }
 
 /// The timer row of a run's time-out.

@@ -260,7 +260,8 @@ pub(super) fn sent(run: &mut Run) {
     run.row.updates_sent = run.row.updates_admitted;
 }
 
-/// What goes with a workflow task that is with a worker, in the order of admission: to be handled behind the event with that id. One that was admitted by an event is in the history.
+/// What goes with a workflow task that is with a worker, in the order of admission: to be handled behind the event with that id. One that
+/// was admitted by an event is in the history.
 pub(super) fn outgoing(run: &Run, behind_event_id: i64) -> Vec<Message> {
     let mut waiting: Vec<_> = run
         .updates

@@ -10,7 +10,7 @@ use super::schedule::{Schedule, with_defaults};
 use super::{BUFFER_MAX, FIRST_CONFLICT_TOKEN, ID_PREFIX, actions};
 use crate::lookup;
 use crate::reply::{Code, Detail, Rejection, Reply};
-use crate::time::SECOND;
+use crate::time::instant;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::ShardTime;
 
@@ -109,7 +109,7 @@ pub fn patch(tx: &mut Transaction<'_>, command: &PatchSchedule) -> Outcome<Reply
 fn apply_patch(schedule: &mut Schedule, patch: &SchedulePatch, now: ShardTime) {
     schedule.pass_over_idle_time(now);
     if let Some(trigger) = &patch.trigger_immediately {
-        let at = trigger.scheduled_time.as_ref().map_or(now.0, nanos_of);
+        let at = trigger.scheduled_time.as_ref().map_or(now.0, |at| instant(at).0);
         schedule.buffer(BufferedStartRow {
             nominal_at: at,
             actual_at: at,
@@ -125,8 +125,8 @@ fn apply_patch(schedule: &mut Schedule, patch: &SchedulePatch, now: ShardTime) {
         // Without both ends there is nothing in it, as on the real server.
         let (Some(start), Some(end)) = (&backfill.start_time, &backfill.end_time) else { continue };
         schedule.row.backfills.push(BackfillRow {
-            after: nanos_of(start).saturating_sub(MILLISECOND),
-            until: nanos_of(end),
+            after: instant(start).0.saturating_sub(MILLISECOND),
+            until: instant(end).0,
             overlap_policy: backfill.overlap_policy,
         });
     }
@@ -136,10 +136,6 @@ fn apply_patch(schedule: &mut Schedule, patch: &SchedulePatch, now: ShardTime) {
     if !patch.unpause.is_empty() {
         schedule.unpause(patch.unpause.clone());
     }
-}
-
-fn nanos_of(at: &prost_types::Timestamp) -> i64 {
-    at.seconds.saturating_mul(SECOND).saturating_add(i64::from(at.nanos))
 }
 
 /// Starts what can be, and has the leader look for matching times.

@@ -1,8 +1,8 @@
-//! A retry policy's own rules. Called for activities, continue-as-new and, by the frontend, for starts.
+//! A retry policy's own rules, for all that has one. Also called by the frontend, which refuses before anything is proposed.
 
 use stanchion_proto::temporal::common::v1::RetryPolicy;
 
-use crate::retry::TIMEOUT_TYPE_PREFIX;
+use crate::retry::{TIMEOUT_TYPE_PREFIX, with_defaults};
 use crate::time::nanos;
 use crate::validate::fields;
 
@@ -22,7 +22,7 @@ pub fn check(policy: Option<&RetryPolicy>) -> Result<(), String> {
     fields::duration(policy.maximum_interval.as_ref())
         .map_err(|why| format!("invalid MaximumInterval set on retry policy: {why}"))?;
     let maximum = nanos(policy.maximum_interval.as_ref());
-    if maximum != 0 && maximum < nanos(policy.initial_interval.as_ref()) {
+    if maximum != 0 && maximum < nanos(with_defaults(Some(policy)).initial_interval.as_ref()) {
         return Err("MaximumInterval cannot be less than InitialInterval on retry policy.".into());
     }
     if policy.maximum_attempts < 0 {

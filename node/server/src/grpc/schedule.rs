@@ -10,7 +10,7 @@ use stanchion_engine::schedule::canonical::canonical;
 use stanchion_engine::schedule::describe;
 use stanchion_engine::schedule::zone::Zone;
 use stanchion_engine::schedule::{self, FIRST_CONFLICT_TOKEN, ID_PREFIX, due};
-use stanchion_engine::time::SECOND;
+use stanchion_engine::time::{instant, timestamp};
 use stanchion_engine::validate::absent;
 use stanchion_engine::validate::search_attributes::check_sizes;
 use stanchion_engine::{GroupId, Rejection, ShardTime, StateReader};
@@ -211,7 +211,7 @@ impl GroupCall for PatchScheduleRequest {
         }
         // Stamped once, so that a call that is repeated asks for the same action.
         if let Some(trigger) = &mut patch.trigger_immediately {
-            trigger.scheduled_time.get_or_insert_with(|| stanchion_engine::time::timestamp(wall()));
+            trigger.scheduled_time.get_or_insert_with(|| timestamp(wall()));
         }
         validate::blob_bytes(self.encoded_len(), &node.limits)?;
         named(&self.schedule_id)?;
@@ -289,8 +289,4 @@ impl GroupCall for ListScheduleMatchingTimesRequest {
         });
         Ok(ListScheduleMatchingTimesResponse { start_time: times.await?? })
     }
-}
-
-fn instant(at: &prost_types::Timestamp) -> ShardTime {
-    ShardTime(at.seconds.saturating_mul(SECOND).saturating_add(i64::from(at.nanos)))
 }

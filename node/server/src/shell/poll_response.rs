@@ -8,7 +8,8 @@ use prost::Message;
 use stanchion_engine::effects::TaskRef;
 use stanchion_engine::limits::Limits;
 use stanchion_engine::reply::WorkflowTaskStart;
-use stanchion_engine::{EventId, RunKey, ShardTime, StateReader, StateResult, read};
+use stanchion_engine::time::timestamp;
+use stanchion_engine::{EventId, RunKey, StateReader, StateResult, read};
 use stanchion_proto::node::{HistoryPageToken, TaskName};
 use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::history::v1::History;
@@ -86,14 +87,6 @@ fn encode_events(start: &WorkflowTaskStart) -> Vec<u8> {
 
 pub fn execution(run: &RunKey) -> WorkflowExecution {
     WorkflowExecution { workflow_id: run.workflow_id.clone(), run_id: run.run_id.clone() }
-}
-
-pub fn timestamp(at: ShardTime) -> prost_types::Timestamp {
-    const NANOS: i64 = 1_000_000_000;
-    prost_types::Timestamp {
-        seconds: at.0.div_euclid(NANOS),
-        nanos: i32::try_from(at.0.rem_euclid(NANOS)).unwrap_or_default(),
-    }
 }
 
 /// A task's name on the wire between nodes.
