@@ -2,7 +2,7 @@
 
 import asyncio
 
-from differential.env import Env, command, complete_run, schedule, timer
+from differential.env import Env, complete_run, schedule, timer
 from differential.registry import scenario
 from differential.scenarios.resets import reset
 from differential.updates import accept, accept_readmitted, answer, begin_update, show_poll, succeed

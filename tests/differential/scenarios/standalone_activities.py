@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
-from differential.env import Env
+from differential.env import TASK_SECONDS_MAX, Env
 from differential.registry import scenario
 from harness.wire import failure, payload, payloads
 
@@ -335,3 +335,38 @@ async def standalone_options(env: Env) -> None:
     env.response("task", "PollActivityTaskQueue", task)
     await env.rpc("RespondActivityTaskCompleted", task_token=task.task_token)
     await change("closed", "startToCloseTimeout", start_to_close_timeout="60s")
+
+
+@scenario
+async def standalone_listed(env: Env) -> None:
+    """Lists and counts of standalone activities: open, completed and terminated ones, by id, type, status; what is refused."""
+    queue = env.name("listed")
+    for name in ("done", "ended", "open"):
+        await start(env, f"start {name}", activity_id=env.name(name), task_queue={"name": queue}, request_id=name)
+        if name == "done":
+            task = await env.poll_activity(queue)
+            await env.rpc("RespondActivityTaskCompleted", task_token=task.task_token, result=payloads("out"))
+        if name == "ended":
+            await env.rpc("TerminateActivityExecution", activity_id=env.name(name), reason="enough")
+        await asyncio.sleep(0.01)
+    here = f"TaskQueue = '{queue}'"
+    async with asyncio.timeout(TASK_SECONDS_MAX):
+        for query, wanted in ((here, 3), (f"{here} AND ExecutionStatus = 'Running'", 1)):
+            while (await env.rpc("CountActivityExecutions", query=query)).count != wanted:
+                await asyncio.sleep(0.05)
+
+    async def listed(label: str, query: str) -> None:
+        await env.show(f"list {label}", "ListActivityExecutions", query=query)
+        await env.show(f"count {label}", "CountActivityExecutions", query=query)
+
+    await listed("all", here)
+    await listed("running", f"{here} AND ExecutionStatus = 'Running'")
+    await listed("completed", f"{here} AND ExecutionStatus = 'Completed'")
+    await listed("by id", f"ActivityId = '{env.name('ended')}'")
+    await listed("by type", f"{here} AND ActivityType = 'act'")
+    await listed("nothing", f"{here} AND ActivityType = 'other'")
+    grouped = await env.rpc("CountActivityExecutions", query=f"{here} GROUP BY ExecutionStatus")
+    # The order of groups is nobody's promise.
+    env.note("grouped", sorted([each.group_values[0].data.decode(), each.count] for each in grouped.groups))
+    await listed("unknown attribute", "Nope = 1")
+    await env.show("unknown namespace", "ListActivityExecutions", namespace="nowhere")
