@@ -79,7 +79,7 @@ fn a_job_goes_page_by_page_to_its_end() {
     let mut w = World::new();
     assert_eq!(begin(&mut w, "r"), "done");
     let this = BatchJob { namespace_id: NAMESPACE.into(), job_id: JOB.into() };
-    assert_eq!(w.effects.batches, [this.clone()], "the leader that started it drives it");
+    assert_eq!(w.effects.batches, std::slice::from_ref(&this), "the leader that started it drives it");
     assert_eq!(waiting(&w), [this]);
     assert_eq!(listed(&w), [(BatchOperationState::Running as i32, 1)]);
 
