@@ -307,3 +307,104 @@ async def batch_on_activities(env: Env) -> None:
         described = await env.rpc("DescribeWorkflowExecution", namespace=shelf.namespace, execution={"workflow_id": "w0"})
         pending = described.pending_activities[0]
         env.note(f"{kind}: activity", [pending.paused, pending.attempt, pending.activity_options.start_to_close_timeout.seconds])
+
+
+@scenario
+async def batch_one_at_a_time(env: Env) -> None:
+    """A second batch in a namespace while one runs, with another job id and with the same; the first stopped in the middle."""
+    shelf = await runs(env, count=1)
+    many = [{"workflow_id": "w0"}] * 600
+    await env.rpc(
+        "StartBatchOperation",
+        **batch(env, shelf, visibility_query=None, executions=many, max_operations_per_second=1, signal_operation={"signal": "s"}),
+    )
+    async with asyncio.timeout(TASK_SECONDS_MAX):
+        while not (await env.rpc("ListBatchOperations", namespace=shelf.namespace)).operation_info:
+            await asyncio.sleep(0.05)
+    found = await env.rpc("DescribeBatchOperation", namespace=shelf.namespace, job_id=env.name("job"))
+    env.note("while it runs", [found.state, found.HasField("close_time")])
+    for label in ("another", "job"):
+        await env.show(label, "StartBatchOperation", **batch(env, shelf, job_id=env.name(label), signal_operation={"signal": "s"}))
+    await env.show("stop", "StopBatchOperation", namespace=shelf.namespace, job_id=env.name("job"), reason="enough")
+    found = await env.rpc("DescribeBatchOperation", namespace=shelf.namespace, job_id=env.name("job"))
+    env.note("stopped", [found.state, found.HasField("close_time"), found.reason])
+    await env.show("stop again", "StopBatchOperation", namespace=shelf.namespace, job_id=env.name("job"), reason="enough")
+    await free(env, shelf)
+    await env.show("list", "ListBatchOperations", namespace=shelf.namespace)
+
+
+@scenario
+async def batch_operations_are_validated(env: Env) -> None:
+    """Each kind of operation with something of its own missing."""
+    shelf = await runs(env, count=1)
+    options = {"activity_options": {"start_to_close_timeout": "3s"}, "update_mask": "startToCloseTimeout"}
+    cases: dict[str, dict[str, Any]] = {
+        "reset without a target": {"reset_operation": {"options": {}}},
+        "options without options": {"update_workflow_options_operation": {}},
+        "options without a mask": {"update_workflow_options_operation": {"workflow_execution_options": {"priority": {}}}},
+        "unpause of none": {"unpause_activities_operation": {}},
+        "unpause of a type without a name": {"unpause_activities_operation": {"type": ""}},
+        "unpause of all, but not": {"unpause_activities_operation": {"match_all": False}},
+        "reset of no activities": {"reset_activities_operation": {}},
+        "reset of a type without a name": {"reset_activities_operation": {"type": ""}},
+        "activity options without options": {"update_activity_options_operation": {"match_all": True}},
+        "activity options of a type without a name": {"update_activity_options_operation": {"type": "", **options}},
+        "new and original options": {"update_activity_options_operation": {"match_all": True, "restore_original": True, **options}},
+        "long job id": {"signal_operation": {"signal": "s"}, "job_id": "x" * 1001},
+    }
+    for label, operation in cases.items():
+        await env.show(label, "StartBatchOperation", **batch(env, shelf, **{"job_id": env.name(label), **operation}))
+
+
+@scenario
+async def batch_on_standalone_activities(env: Env) -> None:
+    """Standalone activities are cancelled, terminated, deleted by a batch over a filter of theirs."""
+    shelf = Shelf(env)
+    await env.rpc("RegisterNamespace", namespace=shelf.namespace, workflow_execution_retention_period="86400s")
+    for number in range(3):
+        async with asyncio.timeout(TASK_SECONDS_MAX):
+            while True:
+                try:
+                    await env.rpc(
+                        "StartActivityExecution",
+                        namespace=shelf.namespace,
+                        activity_id=f"a{number}",
+                        activity_type={"name": "act"},
+                        task_queue={"name": env.tq},
+                        start_to_close_timeout="30s",
+                        request_id=str(uuid.uuid4()),
+                    )
+                    break
+                except Refusal as error:
+                    if "is not found" not in error.message:
+                        raise
+                await asyncio.sleep(0.1)
+
+    async def listed(query: str, count: int) -> None:
+        async with asyncio.timeout(TASK_SECONDS_MAX):
+            while (await env.rpc("CountActivityExecutions", namespace=shelf.namespace, query=query)).count != count:
+                await asyncio.sleep(0.05)
+
+    await listed("ActivityType = 'act' AND ExecutionStatus = 'Running'", 3)
+    named = [{"type": "EXECUTION_TYPE_ACTIVITY", "business_id": "a0"}, {"type": "EXECUTION_TYPE_ACTIVITY", "business_id": "nobody"}]
+    operations: dict[str, dict[str, Any]] = {
+        "named": {"cancel_activities_operation": {"identity": "i", "reason": "r"}, "target_executions": named, "visibility_query": None},
+        "terminate": {"terminate_activities_operation": {"identity": "i", "reason": "r"}},
+        "delete": {"delete_activities_operation": {}},
+    }
+    for label, operation in operations.items():
+        job = env.name(label)
+        await free(env, shelf)
+        query = {"visibility_query": "ActivityType = 'act'"}
+        if not await env.show(label, "StartBatchOperation", **batch(env, shelf, **{"job_id": job, **query, **operation})):
+            continue
+        found = await done(env, shelf, job)
+        counts = [found.total_operation_count, found.complete_operation_count, found.failure_operation_count]
+        env.note(f"{label}: counts", [found.operation_type, found.state, *counts])
+        for each in found.executions:
+            env.note(f"{label}: execution", [each.type, each.business_id])
+        if label == "terminate":
+            await listed("ActivityType = 'act' AND ExecutionStatus = 'Running'", 0)
+            # The one that was cancelled before anybody had it is over already.
+            await listed("ActivityType = 'act' AND ExecutionStatus = 'Terminated'", 2)
+    await listed("ActivityType = 'act'", 0)

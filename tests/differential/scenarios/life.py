@@ -191,6 +191,43 @@ async def options_update(env: Env) -> None:
 
 
 @scenario
+async def versioning_overrides(env: Env) -> None:
+    """An override to upgrade automatically, at the start and later: recorded, described, listed; every other one is refused."""
+    pinned = {"behavior": "PINNED_OVERRIDE_BEHAVIOR_PINNED"}
+    version = {"deployment_name": "d", "build_id": "b"}
+    wrong: dict[str, dict[str, object]] = {
+        "nothing": {},
+        "not upgraded": {"auto_upgrade": False},
+        "pinned to a version that nobody has": {"pinned": {**pinned, "version": version}},
+        "pinned without saying so": {"pinned": {"version": version}},
+        "pinned in the older form": {"behavior": "VERSIONING_BEHAVIOR_PINNED", "pinned_version": "d.b"},
+        "once, to no version": {"one_time": {}},
+    }
+    for label, override in wrong.items():
+        await env.show(f"start: {label}", "StartWorkflowExecution", **env.start_fields(versioning_override=override))
+    await env.start(versioning_override={"auto_upgrade": True})
+    await env.step()
+    await env.show("described", "DescribeWorkflowExecution", execution=env.execution())
+
+    async def update(label: str, override: object, paths: str = "versioningOverride") -> None:
+        await env.show(
+            label,
+            "UpdateWorkflowExecutionOptions",
+            workflow_execution=env.execution(),
+            workflow_execution_options={"versioning_override": override},
+            update_mask=paths,
+        )
+
+    for label, override in wrong.items():
+        await update(f"update: {label}", override)
+    await update("a part of it", {"auto_upgrade": True}, "versioningOverride.behavior")
+    await update("the same", {"auto_upgrade": True})
+    await update("none", None)
+    await env.history("run")
+    await env.show("described without", "DescribeWorkflowExecution", execution=env.execution())
+
+
+@scenario
 async def options_update_is_validated(env: Env) -> None:
     """UpdateWorkflowExecutionOptions with one thing wrong at a time."""
     await env.start()

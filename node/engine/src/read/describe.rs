@@ -20,7 +20,7 @@ use super::view::{resolve, run_row};
 use crate::keys::{self, RunPart};
 
 use crate::reply::Rejection;
-use crate::run::callbacks;
+use crate::run::{callbacks, versioning};
 use crate::state::{StateReader, StateResult, Table};
 use crate::time::{duration, timestamp_if_set};
 use crate::transaction::decode;
@@ -86,14 +86,10 @@ fn paused_types(activities: &[PendingActivityInfo]) -> Vec<String> {
 fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInfo {
     let this = WorkflowExecution { workflow_id: key.workflow_id.clone(), run_id: key.run_id.clone() };
     let closed = row.status != WorkflowExecutionStatus::Running as i32;
+    let by_the_server = record::by_the_server(key, &row, &detail);
     let mut search_attributes = detail.search_attributes.unwrap_or_default();
-    for (name, texts) in
-        [("BuildIds", record::build_ids(key, &row)), ("BinaryChecksums", record::binary_checksums(key, &row))]
-    {
-        if !texts.is_empty() {
-            search_attributes.indexed_fields.insert(name.to_owned(), keyword_list(&texts));
-        }
-    }
+    let own = by_the_server.into_iter().map(|own| (own.name.clone(), attributes::payload(&own)));
+    search_attributes.indexed_fields.extend(own);
     WorkflowExecutionInfo {
         execution: Some(this.clone()),
         r#type: Some(WorkflowType { name: row.workflow_type }),
@@ -117,6 +113,7 @@ fn info(key: &RunKey, row: RunRow, detail: RunDetailRow) -> WorkflowExecutionInf
         most_recent_worker_version_stamp: row.worker_version,
         first_run_id: row.first_execution_run_id,
         priority: row.priority,
+        versioning_info: versioning::shown(detail.versioning_info),
         ..Default::default()
     }
 }

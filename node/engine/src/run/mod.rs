@@ -45,6 +45,7 @@ pub mod start;
 pub mod timers;
 pub mod tracked;
 pub mod updates;
+pub(crate) mod versioning;
 pub mod workflow_task;
 
 pub use events::Extra;

@@ -13,7 +13,7 @@ use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::workflowservice::v1::ResetWorkflowExecutionRequest;
 
-use super::{Extra, Run, children, updates};
+use super::{Extra, Run, children, options, updates};
 use crate::history;
 use crate::keys;
 use crate::reply::{Code, Rejection};
@@ -154,9 +154,7 @@ pub fn again(
                 WorkflowExecutionSignaledEventAttributes(signal)
             }
             WorkflowExecutionOptionsUpdatedEventAttributes(options) => {
-                if options.priority.is_some() {
-                    run.row.priority.clone_from(&options.priority);
-                }
+                options::note(run, &options);
                 WorkflowExecutionOptionsUpdatedEventAttributes(options)
             }
             of_child => match children::hear_again(run, of_child) {

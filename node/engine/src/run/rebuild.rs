@@ -17,7 +17,7 @@ use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::history::v1::{ActivityTaskScheduledEventAttributes, HistoryEvent};
 
 use super::children::{self, Unstarted};
-use super::{Run, activities, callbacks, completion, start, updates};
+use super::{Run, activities, callbacks, completion, options, start, updates};
 use crate::history::{self, Batch};
 use crate::state::{ShardState, StateFault, StateResult, Table};
 use crate::time::{instant, nanos};
@@ -191,6 +191,7 @@ impl Rebuilt {
                 completion::merge(&mut run.detail_mut().memo.get_or_insert_with(Memo::default).fields, &upserted);
             }
             WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+                options::note(run, &a);
                 if !a.attached_request_id.is_empty() {
                     run.row.request_ids.push(RequestIdRow {
                         request_id: a.attached_request_id,
@@ -199,9 +200,6 @@ impl Rebuilt {
                     });
                 }
                 callbacks::attach(run, &a.attached_completion_callbacks, now);
-                if a.priority.is_some() {
-                    run.row.priority = a.priority;
-                }
             }
             WorkflowExecutionUpdateAdmittedEventAttributes(a) => {
                 let id = updates::update_id(&a.request.unwrap_or_default()).to_owned();

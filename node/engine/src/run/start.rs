@@ -19,9 +19,10 @@ use stanchion_proto::temporal::history::v1::WorkflowExecutionStartedEventAttribu
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::sdk::v1::UserMetadata;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
+use stanchion_proto::temporal::workflow::v1::VersioningOverride;
 use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 
-use super::{Extra, Run, callbacks, close, cron, workflow_task};
+use super::{Extra, Run, callbacks, close, cron, versioning, workflow_task};
 use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration, instant, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
@@ -336,16 +337,17 @@ pub(super) fn check(tx: &Transaction<'_>, request: &StartWorkflowExecutionReques
     }
     validate::retry_policy::check(request.retry_policy.as_ref()).map_err(Rejection::invalid)?;
     cron::check(tx, &request.cron_schedule, nanos(request.workflow_start_delay.as_ref()))?;
-    let unsupported = [
-        (request.versioning_override.is_some(), "versioning overrides"),
-        (request.time_skipping_config.is_some(), "time skipping"),
-    ];
-    match unsupported.iter().find(|(present, _)| *present) {
-        Some((_, what)) => {
-            Err(Rejection::new(Code::Unimplemented, format!("{what} are not supported by this release")))
-        }
+    versioning_override(request)?;
+    match request.time_skipping_config {
+        Some(_) => Err(Rejection::new(Code::Unimplemented, "time skipping is not supported by this release")),
         None => Ok(()),
     }
+}
+
+/// In the form that the first event has it.
+fn versioning_override(request: &StartWorkflowExecutionRequest) -> Result<Option<VersioningOverride>, Rejection> {
+    let queue = request.task_queue.as_ref().map_or("", |queue| queue.name.as_str());
+    request.versioning_override.as_ref().map(|asked| versioning::checked(asked, queue, None)).transpose()
 }
 
 // Beginning a run ------------------------------------------------------------------------------------------------------
@@ -392,6 +394,8 @@ pub(super) fn by_request(
         continued_failure: request.continued_failure.clone(),
         last_completion_result: request.last_completion_result.clone(),
         eager_execution_accepted: eager && backoff == 0,
+        // Checked before: one that is refused begins no run.
+        versioning_override: versioning_override(request).unwrap_or_default(),
         completion_callbacks: request.completion_callbacks.clone(),
         ..Default::default()
     };
@@ -493,6 +497,7 @@ pub(super) fn first_rows(
         callbacks: callbacks::registered(&attributes.completion_callbacks, now),
         parent: parent_of(attributes),
         root: attributes.root_workflow_execution.clone(),
+        versioning_info: versioning::info(attributes.versioning_override.as_ref()),
         ..Default::default()
     };
     (row, detail)

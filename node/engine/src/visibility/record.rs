@@ -5,6 +5,7 @@ use stanchion_proto::row::{AttributeRow, RunDetailRow, RunRow, VisibilityRow};
 use stanchion_proto::temporal::enums::v1::{IndexedValueType, WorkflowExecutionStatus};
 
 use super::{DIVISION, attributes};
+use crate::run::versioning;
 use crate::types::RunKey;
 
 /// Larger memos stay with the run alone, so that records are quick to walk over.
@@ -41,15 +42,30 @@ pub fn of_run(key: &RunKey, row: &RunRow, detail: &RunDetailRow) -> VisibilityRo
 
 fn attributes_of(key: &RunKey, row: &RunRow, detail: &RunDetailRow) -> Vec<AttributeRow> {
     let mut rows = attributes::rows(detail.search_attributes.as_ref());
-    for (name, texts) in [("BuildIds", build_ids(key, row)), ("BinaryChecksums", binary_checksums(key, row))] {
-        if !texts.is_empty() {
-            rows.retain(|row| row.name != name);
-            let r#type = IndexedValueType::KeywordList.into();
-            rows.push(AttributeRow { name: name.to_owned(), r#type, texts, ..Default::default() });
-        }
+    for own in by_the_server(key, row, detail) {
+        rows.retain(|row| row.name != own.name);
+        rows.push(own);
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     rows
+}
+
+/// The search attributes that the real server sets itself on a run.
+pub fn by_the_server(key: &RunKey, row: &RunRow, detail: &RunDetailRow) -> Vec<AttributeRow> {
+    let behavior = versioning::behavior_shown(detail);
+    // A run with a versioning behaviour shows the builds of its deployment, and no others.
+    let builds = if behavior.is_some() { Vec::new() } else { build_ids(key, row) };
+    let of = |name: &str, r#type: IndexedValueType, texts: Vec<String>| {
+        let r#type = r#type.into();
+        (!texts.is_empty()).then(|| AttributeRow { name: name.to_owned(), r#type, texts, ..Default::default() })
+    };
+    let behavior = behavior.map(str::to_owned).into_iter().collect();
+    let all = [
+        of("BuildIds", IndexedValueType::KeywordList, builds),
+        of("BinaryChecksums", IndexedValueType::KeywordList, binary_checksums(key, row)),
+        of("TemporalWorkflowVersioningBehavior", IndexedValueType::Keyword, behavior),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The attribute that marks a thing as being in a division, for records of which only the place counts.
@@ -57,8 +73,8 @@ pub fn division() -> AttributeRow {
     AttributeRow { name: DIVISION.to_owned(), ..Default::default() }
 }
 
-/// The search attribute that the real server sets itself: which builds of workers have completed tasks of the run.
-pub fn build_ids(key: &RunKey, row: &RunRow) -> Vec<String> {
+/// Which builds of workers have completed tasks of the run.
+fn build_ids(key: &RunKey, row: &RunRow) -> Vec<String> {
     if row.previous_started_event_id == 0 {
         return Vec::new();
     }
@@ -67,9 +83,9 @@ pub fn build_ids(key: &RunKey, row: &RunRow) -> Vec<String> {
     std::iter::once("unversioned".to_owned()).chain(own.map(|p| format!("unversioned:{}", p.build_id))).collect()
 }
 
-/// Likewise: the checksums that workers of the run have given.
+/// The checksums that workers of the run have given.
 #[allow(deprecated)]
-pub fn binary_checksums(key: &RunKey, row: &RunRow) -> Vec<String> {
+fn binary_checksums(key: &RunKey, row: &RunRow) -> Vec<String> {
     if row.previous_started_event_id == 0 {
         return Vec::new();
     }

@@ -38,3 +38,4 @@ mod updates_admitted_accepted_completed;
 mod updates_and_speculative_tasks;
 mod updates_when_runs_close;
 mod upserts_and_markers;
+mod versioning_overrides;

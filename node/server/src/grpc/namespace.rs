@@ -149,6 +149,7 @@ fn described(node: &Node, row: &NamespaceRow) -> DescribeNamespaceResponse {
             async_update: serves("UpdateWorkflowExecution"),
             standalone_activities: serves("StartActivityExecution"),
             standalone_activity_start_delay: serves("StartActivityExecution"),
+            standalone_activity_batch_operations: serves("StartBatchOperation"),
             ..Default::default()
         }),
         limits: Some(NamespaceLimits {

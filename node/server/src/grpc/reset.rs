@@ -73,7 +73,7 @@ impl GroupCall for UpdateWorkflowExecutionOptionsRequest {
             return Err(Rejection::invalid("WorkflowId is not set on request.").into());
         }
         validate::run_id(&named.run_id, "RunId is not valid UUID.")?;
-        let Some(mask) = self.update_mask.as_ref().filter(|mask| !mask.paths.is_empty()) else {
+        let Some(mask) = &self.update_mask else {
             return Err(Rejection::invalid("UpdateMask is required").into());
         };
         let Some(options) = &self.workflow_execution_options else {
