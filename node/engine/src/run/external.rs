@@ -35,6 +35,7 @@ use super::workflow_task::{self, ENGINE_IDENTITY};
 use super::{Extra, Run, children, start};
 use crate::lookup;
 use crate::outbox::{self, Destination};
+use crate::state::StateResult;
 use crate::transaction::{Halt, Outcome, Transaction};
 use crate::types::{EventId, Slot};
 use crate::validate;
@@ -48,16 +49,8 @@ pub fn signal(
     attributes: Option<&SignalExternalWorkflowExecutionCommandAttributes>,
 ) -> Result<(), CommandFailure> {
     let attributes = validate::external::signal(attributes, tx.namespace, tx.bounds.payload_bytes_max)?;
-    let pending = run.externals.iter().filter(|(_, row)| !row.is_cancel).count();
     let limit = tx.bounds.pending_signals_max;
-    if pending >= limit {
-        return Err(CommandFailure::new(
-            WorkflowTaskFailedCause::PendingSignalsLimitExceeded,
-            format!(
-                "the number of pending signals to external workflows, {pending}, has reached the per-workflow limit of {limit}"
-            ),
-        ));
-    }
+    below(run, false, limit, WorkflowTaskFailedCause::PendingSignalsLimitExceeded, "signals to")?;
     let target = attributes.execution.clone().unwrap_or_default();
     let event = SignalExternalWorkflowExecutionInitiatedEventAttributes {
         workflow_task_completed_event_id: completion.completed_event_id.0,
@@ -74,17 +67,8 @@ pub fn signal(
     };
     let EventId(id) =
         run.record_with(tx.now, Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(event), extra);
-    let row = ExternalRow {
-        is_cancel: false,
-        namespace_id: tx.namespace_id.to_owned(),
-        namespace: tx.namespace.to_owned(),
-        workflow_id: target.workflow_id.clone(),
-        run_id: target.run_id.clone(),
-        #[allow(deprecated)]
-        control: attributes.control.clone(),
-        request_id: tx.ids.uuid(),
-        signal_name: attributes.signal_name.clone(),
-    };
+    #[allow(deprecated)]
+    let row = ExternalRow { signal_name: attributes.signal_name.clone(), ..pending(tx, &target, &attributes.control) };
     let message = SignalExternal {
         sender: Some(sender(tx, run, id)),
         run_id: target.run_id,
@@ -119,16 +103,8 @@ pub fn request_cancel(
             ),
         ));
     }
-    let pending = run.externals.iter().filter(|(_, row)| row.is_cancel).count();
     let limit = tx.bounds.pending_cancels_max;
-    if pending >= limit {
-        return Err(CommandFailure::new(
-            WorkflowTaskFailedCause::PendingRequestCancelLimitExceeded,
-            format!(
-                "the number of pending requests to cancel external workflows, {pending}, has reached the per-workflow limit of {limit}"
-            ),
-        ));
-    }
+    below(run, true, limit, WorkflowTaskFailedCause::PendingRequestCancelLimitExceeded, "requests to cancel")?;
     let target = WorkflowExecution { workflow_id: attributes.workflow_id.clone(), run_id: attributes.run_id.clone() };
     let event = RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
         workflow_task_completed_event_id: completion.completed_event_id.0,
@@ -143,17 +119,8 @@ pub fn request_cancel(
     };
     let attributes_of = Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes;
     let EventId(id) = run.record_with(tx.now, attributes_of(event), extra);
-    let row = ExternalRow {
-        is_cancel: true,
-        namespace_id: tx.namespace_id.to_owned(),
-        namespace: tx.namespace.to_owned(),
-        workflow_id: target.workflow_id.clone(),
-        run_id: target.run_id.clone(),
-        #[allow(deprecated)]
-        control: attributes.control.clone(),
-        request_id: tx.ids.uuid(),
-        signal_name: String::new(),
-    };
+    #[allow(deprecated)]
+    let row = ExternalRow { is_cancel: true, ..pending(tx, &target, &attributes.control) };
     let message = CancelExternal {
         sender: Some(sender(tx, run, id)),
         run_id: target.run_id,
@@ -164,6 +131,37 @@ pub fn request_cancel(
     completion.send(same_namespace(tx, &target.workflow_id), outbox_message::Kind::CancelExternal(message));
     run.externals.insert(id, row);
     Ok(())
+}
+
+/// One more is allowed.
+fn below(
+    run: &Run,
+    is_cancel: bool,
+    limit: usize,
+    cause: WorkflowTaskFailedCause,
+    what: &str,
+) -> Result<(), CommandFailure> {
+    let pending = run.externals.iter().filter(|(_, row)| row.is_cancel == is_cancel).count();
+    if pending < limit {
+        return Ok(());
+    }
+    let message = format!(
+        "the number of pending {what} external workflows, {pending}, has reached the per-workflow limit of {limit}"
+    );
+    Err(CommandFailure::new(cause, message))
+}
+
+/// What the sender keeps until there is an answer.
+fn pending(tx: &mut Transaction<'_>, target: &WorkflowExecution, control: &str) -> ExternalRow {
+    ExternalRow {
+        namespace_id: tx.namespace_id.to_owned(),
+        namespace: tx.namespace.to_owned(),
+        workflow_id: target.workflow_id.clone(),
+        run_id: target.run_id.clone(),
+        control: control.to_owned(),
+        request_id: tx.ids.uuid(),
+        ..Default::default()
+    }
 }
 
 /// A signal of another run arrives.
@@ -231,7 +229,7 @@ pub fn cancel_arrived(tx: &mut Transaction<'_>, at: Slot, workflow_id: &str, mes
 
 /// What became of a signal to another run.
 pub fn signal_answered(tx: &mut Transaction<'_>, workflow_id: &str, answer: &ExternalSignaled) -> Outcome<()> {
-    let Some((mut run, row)) = take(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
+    let Some((run, row)) = take(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
     let workflow_execution = Some(WorkflowExecution { workflow_id: row.workflow_id, run_id: row.run_id });
     #[allow(deprecated)]
     let event = if answer.failed_cause == 0 {
@@ -254,15 +252,12 @@ pub fn signal_answered(tx: &mut Transaction<'_>, workflow_id: &str, answer: &Ext
         };
         Attributes::SignalExternalWorkflowExecutionFailedEventAttributes(event)
     };
-    run.receive(tx.now, event);
-    workflow_task::schedule_if_none(tx, &mut run);
-    tx.finish(run)?;
-    Ok(())
+    Ok(told(tx, run, event)?)
 }
 
 /// What became of a cancel request to another run.
 pub fn cancel_answered(tx: &mut Transaction<'_>, workflow_id: &str, answer: &ExternalCancelRequested) -> Outcome<()> {
-    let Some((mut run, row)) = take(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
+    let Some((run, row)) = take(tx, workflow_id, &answer.run_id, answer.initiated_event_id)? else { return Ok(()) };
     let workflow_execution = Some(WorkflowExecution { workflow_id: row.workflow_id, run_id: row.run_id });
     #[allow(deprecated)]
     let event = if answer.failed_cause == 0 {
@@ -285,10 +280,14 @@ pub fn cancel_answered(tx: &mut Transaction<'_>, workflow_id: &str, answer: &Ext
         };
         Attributes::RequestCancelExternalWorkflowExecutionFailedEventAttributes(event)
     };
+    Ok(told(tx, run, event)?)
+}
+
+/// The sender's worker hears of the answer.
+fn told(tx: &mut Transaction<'_>, mut run: Box<Run>, event: Attributes) -> StateResult<()> {
     run.receive(tx.now, event);
     workflow_task::schedule_if_none(tx, &mut run);
-    tx.finish(run)?;
-    Ok(())
+    tx.finish(run)
 }
 
 /// A run that a reset has made asks again what the one before had no answer to when the reset point was written.
