@@ -162,7 +162,7 @@ impl World {
         describe::describe(&row, NAMESPACE, SCHEDULE, ShardTime(self.now).max(self.state.clock()))
     }
 
-    /// A line for each thing that a description shows. Times in seconds behind the world's beginning.
+    /// A line for each thing that a description shows; counts of nothing are left out. Times in seconds behind the world's beginning.
     pub fn schedule(&self) -> String {
         let Some(row) = self.schedule_row() else { return "none\n".into() };
         if row.deleted {
@@ -171,10 +171,16 @@ impl World {
         let described = self.describe_schedule();
         let info = described.info.unwrap();
         let state = described.schedule.unwrap().state.unwrap();
-        let mut said = format!(
-            "actions {} skipped {} missed {} dropped {} buffered {}",
-            info.action_count, info.overlap_skipped, info.missed_catchup_window, info.buffer_dropped, info.buffer_size
-        );
+        let mut said = format!("actions {}", info.action_count);
+        let counts = [
+            ("skipped", info.overlap_skipped),
+            ("missed", info.missed_catchup_window),
+            ("dropped", info.buffer_dropped),
+            ("buffered", info.buffer_size),
+        ];
+        for (what, count) in counts.into_iter().filter(|(_, count)| *count != 0) {
+            said += &format!(" {what} {count}");
+        }
         if state.limited_actions {
             said += &format!(" left {}", state.remaining_actions);
         }

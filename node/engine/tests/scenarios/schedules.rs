@@ -33,7 +33,7 @@ fn each_matching_time_leads_to_one_run() {
         w.finish_run(id, "bye");
     }
     expect![[r#"
-        actions 2 skipped 0 missed 0 dropped 0 buffered 0
+        actions 2
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:15:00Z for 100 at 100 completed
         next [160, 220, 280]
@@ -73,7 +73,7 @@ fn a_run_carries_where_it_comes_from() {
 fn skip() {
     let (mut w, text) = two_minutes(Overlap::Skip);
     expect![[r#"
-        actions 1 skipped 2 missed 0 dropped 0 buffered 0
+        actions 1 skipped 2
         run-2023-11-14T22:14:00Z for 40 at 40 running counts
         next [220, 280, 340]
     "#]]
@@ -81,7 +81,7 @@ fn skip() {
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     w.run_for(60);
     expect![[r#"
-        actions 2 skipped 2 missed 0 dropped 0 buffered 0
+        actions 2 skipped 2
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:17:00Z for 220 at 220 running counts
         next [280, 340, 400]
@@ -93,14 +93,14 @@ fn skip() {
 fn buffer_one() {
     let (mut w, text) = two_minutes(Overlap::BufferOne);
     expect![[r#"
-        actions 1 skipped 1 missed 0 dropped 0 buffered 1
+        actions 1 skipped 1 buffered 1
         run-2023-11-14T22:14:00Z for 40 at 40 running counts
         next [220, 280, 340]
     "#]]
     .assert_eq(&text);
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
-        actions 2 skipped 1 missed 0 dropped 0 buffered 0
+        actions 2 skipped 1
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:15:00Z for 100 at 180 running counts
         next [220, 280, 340]
@@ -112,7 +112,7 @@ fn buffer_one() {
 fn buffer_all() {
     let (mut w, text) = two_minutes(Overlap::BufferAll);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 2
+        actions 1 buffered 2
         run-2023-11-14T22:14:00Z for 40 at 40 running counts
         next [220, 280, 340]
     "#]]
@@ -120,7 +120,7 @@ fn buffer_all() {
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     w.finish_run("run-2023-11-14T22:15:00Z", "bye");
     expect![[r#"
-        actions 3 skipped 0 missed 0 dropped 0 buffered 0
+        actions 3
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:15:00Z for 100 at 180 completed
         run-2023-11-14T22:16:00Z for 160 at 180 running counts
@@ -133,7 +133,7 @@ fn buffer_all() {
 fn cancel_other() {
     let (mut w, text) = two_minutes(Overlap::CancelOther);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 2
+        actions 1 buffered 2
         run-2023-11-14T22:14:00Z for 40 at 40 running counts
         next [220, 280, 340]
     "#]]
@@ -146,7 +146,7 @@ fn cancel_other() {
     .assert_eq(&w.news_of(1));
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
-        actions 2 skipped 0 missed 0 dropped 0 buffered 0
+        actions 2
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:16:00Z for 160 at 180 running counts
         next [220, 280, 340]
@@ -158,7 +158,7 @@ fn cancel_other() {
 fn terminate_other() {
     let (mut w, text) = two_minutes(Overlap::TerminateOther);
     expect![[r#"
-        actions 3 skipped 0 missed 0 dropped 0 buffered 0
+        actions 3
         run-2023-11-14T22:14:00Z for 40 at 40 terminated
         run-2023-11-14T22:15:00Z for 100 at 100 terminated
         run-2023-11-14T22:16:00Z for 160 at 160 running counts
@@ -176,7 +176,7 @@ fn terminate_other() {
 fn allow_all() {
     let (mut w, text) = two_minutes(Overlap::AllowAll);
     expect![[r#"
-        actions 3 skipped 0 missed 0 dropped 0 buffered 0
+        actions 3
         run-2023-11-14T22:14:00Z for 40 at 40 running
         run-2023-11-14T22:15:00Z for 100 at 100 running
         run-2023-11-14T22:16:00Z for 160 at 160 running
@@ -185,7 +185,7 @@ fn allow_all() {
     .assert_eq(&text);
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
-        actions 3 skipped 0 missed 0 dropped 0 buffered 0
+        actions 3
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:15:00Z for 100 at 100 running
         run-2023-11-14T22:16:00Z for 160 at 160 running
@@ -204,7 +204,7 @@ fn a_chain_of_runs_is_one_action() {
     w.complete(vec![continue_as_new("more")]);
     w.run_for(60);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 1
+        actions 1 buffered 1
         run-2023-11-14T22:14:00Z for 40 at 40 running counts
         next [160, 220, 280]
     "#]]
@@ -213,7 +213,7 @@ fn a_chain_of_runs_is_one_action() {
     w.fire_timers();
     w.finish_run(id, "bye");
     expect![[r#"
-        actions 2 skipped 0 missed 0 dropped 0 buffered 0
+        actions 2
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         run-2023-11-14T22:15:00Z for 100 at 121 running counts
         next [160, 220, 280]
@@ -230,7 +230,7 @@ fn after_an_outage_the_catch_up_window_decides() {
     w.pass(600);
     w.settle();
     expect![[r#"
-        actions 1 skipped 0 missed 7 dropped 0 buffered 2
+        actions 1 missed 7 buffered 2
         run-2023-11-14T22:21:00Z for 460 at 600 running counts
         next [640, 700, 760]
     "#]]
@@ -263,14 +263,14 @@ fn a_pause_lets_times_pass() {
     w.patch_schedule(SchedulePatch { pause: "lunch".into(), ..Default::default() });
     w.run_for(130);
     expect![[r#"
-        actions 0 skipped 0 missed 0 dropped 0 buffered 0 paused "lunch"
+        actions 0 paused "lunch"
         next [160, 220, 280]
     "#]]
     .assert_eq(&w.schedule());
     w.patch_schedule(SchedulePatch { unpause: "back".into(), ..Default::default() });
     w.run_for(60);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0 "back"
+        actions 1 "back"
         run-2023-11-14T22:16:00Z for 160 at 160 running
         next [220, 280, 340]
     "#]]
@@ -291,7 +291,7 @@ fn a_failure_pauses_if_asked() {
     w.settle();
     w.run_for(120);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0 paused "paused due to workflow failure: run-2023-11-14T22:14:00Z: boom"
+        actions 1 paused "paused due to workflow failure: run-2023-11-14T22:14:00Z: boom"
         run-2023-11-14T22:14:00Z for 40 at 40 failed
         next [220, 280, 340]
     "#]].assert_eq(&w.schedule());
@@ -306,7 +306,7 @@ fn limited_actions_run_out() {
     let mut w = created(schedule);
     w.run_for(240);
     expect![[r#"
-        actions 2 skipped 0 missed 0 dropped 0 buffered 0 left 0
+        actions 2 left 0
         run-2023-11-14T22:14:00Z for 40 at 40 running
         run-2023-11-14T22:15:00Z for 100 at 100 running
         next []
@@ -316,7 +316,7 @@ fn limited_actions_run_out() {
     w.patch_schedule(trigger(Overlap::AllowAll));
     w.settle();
     expect![[r#"
-        actions 3 skipped 0 missed 0 dropped 0 buffered 0 left 0
+        actions 3 left 0
         run-2023-11-14T22:14:00Z for 40 at 40 running
         run-2023-11-14T22:15:00Z for 100 at 100 running
         run-2023-11-14T22:17:20Z for 240 at 240 running
@@ -333,7 +333,7 @@ fn a_trigger_acts_at_once_and_twice_asked_is_once_done() {
     expect!["done"].assert_eq(&w.patch_schedule_as(trigger(Overlap::Unspecified), "again"));
     w.settle();
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0
+        actions 1
         run-2023-11-14T22:13:20Z for 0 at 0 running counts
         next [2800, 6400, 10000]
     "#]]
@@ -348,7 +348,7 @@ fn a_backfill_acts_on_times_that_have_passed() {
     assert_eq!(w.schedule_row().unwrap().action_count, 10, "ten at a time");
     w.run_for(1);
     expect![[r#"
-        actions 18 skipped 0 missed 0 dropped 0 buffered 0
+        actions 18
         run-2023-11-14T22:01:00Z for -740 at 0 running
         run-2023-11-14T22:02:00Z for -680 at 0 running
         run-2023-11-14T22:03:00Z for -620 at 1 running
@@ -373,7 +373,7 @@ fn an_initial_patch_acts_with_the_creation() {
     w.create_schedule_with(every(3600), |request| request.initial_patch = Some(patch));
     w.settle();
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0
+        actions 1
         run-2023-11-14T22:13:20Z for 0 at 0 running counts
         next [2800, 6400, 10000]
     "#]]
@@ -392,7 +392,7 @@ fn updates_and_their_conflicts() {
         .assert_eq(&w.update_schedule(|request| request.conflict_token = token.clone()));
     expect!["done"].assert_eq(&w.update_schedule(|request| request.conflict_token.clear()));
     expect![[r#"
-        actions 0 skipped 0 missed 0 dropped 0 buffered 0
+        actions 0
         next [10, 40, 70]
     "#]]
     .assert_eq(&w.schedule());
@@ -413,7 +413,7 @@ fn names_are_taken_and_given_back() {
     w.settle();
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
-        actions 0 skipped 0 missed 0 dropped 0 buffered 0
+        actions 0
         next [2800, 6400, 10000]
     "#]]
     .assert_eq(&w.schedule());
@@ -430,7 +430,7 @@ fn a_schedule_with_nothing_left_to_do_is_forgotten() {
     w.run_for(60);
     w.finish_run("run-2023-11-14T22:14:00Z", "bye");
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0
+        actions 1
         run-2023-11-14T22:14:00Z for 40 at 40 completed
         next []
     "#]]
@@ -451,7 +451,7 @@ fn a_start_that_is_refused_makes_room_for_the_next() {
     w.create_schedule(with_overlap(every(60), Overlap::BufferAll));
     w.run_for(130);
     expect![[r#"
-        actions 1 skipped 0 missed 0 dropped 0 buffered 0
+        actions 1
         run-2023-11-14T22:15:00Z for 100 at 100 running counts
         next [160, 220, 280]
     "#]]
