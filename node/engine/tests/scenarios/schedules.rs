@@ -294,7 +294,8 @@ fn a_failure_pauses_if_asked() {
         actions 1 paused "paused due to workflow failure: run-2023-11-14T22:14:00Z: boom"
         run-2023-11-14T22:14:00Z for 40 at 40 failed
         next [220, 280, 340]
-    "#]].assert_eq(&w.schedule());
+    "#]]
+    .assert_eq(&w.schedule());
     w.check();
 }
 
