@@ -11,6 +11,7 @@ mod scenario;
 
 mod families;
 mod model;
+mod resets;
 
 use proptest::prelude::*;
 use scenario::*;

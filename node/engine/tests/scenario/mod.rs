@@ -76,6 +76,8 @@ pub struct World {
     pub offers: Vec<Offer>,
     timers: Vec<TimerKey>,
     deadlines: Vec<WorkflowTaskDeadline>,
+    /// Deadlines that had nothing to do: a speculative task that has become an ordinary one keeps its row, and may wait.
+    pub idle_deadlines: Vec<WorkflowTaskDeadline>,
     runs: Vec<RunKey>,
     /// Runs of standalone activities.
     alone: BTreeSet<RunKey>,
@@ -106,6 +108,7 @@ impl World {
             offers: Vec::new(),
             timers: Vec::new(),
             deadlines: Vec::new(),
+            idle_deadlines: Vec::new(),
             runs: Vec::new(),
             alone: BTreeSet::new(),
             outbox: BTreeSet::new(),

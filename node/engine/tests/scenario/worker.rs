@@ -147,6 +147,9 @@ impl World {
                 start_to_close: deadline.start_to_close,
             }));
             said.push(self.answer(&reply));
+            if reply == Reply::Stale {
+                self.idle_deadlines.push(deadline);
+            }
         }
         said.join("; ")
     }
