@@ -14,7 +14,7 @@
 //! [`Completion::messages`]).
 //!
 //! A parent that is reset goes on as another run, which takes over the children that it knows of; these keep the parent that they have,
-//! and what they say to it is passed on.
+//! and what they say to it is heard by the newest run.
 //!
 //! The parent's row stays when the parent closes, because describing it shows what was pending.
 //!
@@ -41,10 +41,11 @@ use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionReques
 
 use super::completion::{CommandFailure, Completion};
 use super::{Extra, Run, activities, external, start};
+use crate::lookup;
 use crate::retry;
 use crate::time::{duration, nanos};
 use crate::transaction::{Outcome, Transaction};
-use crate::types::{EventId, RunKey};
+use crate::types::EventId;
 use crate::validate;
 use crate::validate::child::Bounds;
 
@@ -177,39 +178,26 @@ fn start_message(
     StartChild { parent: Some(parent), root: Some(root), request: Some(request) }
 }
 
-/// The parent that a message is for: open, and with this child pending. Of a run that was reset, the one that goes on for it, if it has
-/// taken over the child.
+/// The parent that a message is for: open, and with this child pending. If it was reset, that is the run that goes on now, if it has taken
+/// over the child.
 fn parent(
     tx: &mut Transaction<'_>,
     workflow_id: &str,
     run_id: &str,
     initiated_event_id: i64,
 ) -> Outcome<Option<Box<Run>>> {
-    let mut key = RunKey {
-        namespace_id: tx.namespace_id.to_owned(),
-        workflow_id: workflow_id.to_owned(),
-        run_id: run_id.to_owned(),
+    // Only the newest run can be open, whichever runs were reset to it in between.
+    let Some(current) = lookup::current(tx, workflow_id)? else { return Ok(None) };
+    let Some(run) = lookup::named(tx, workflow_id, &current.run_id)? else { return Ok(None) };
+    // Another run's event of that id may have initiated another child.
+    let initiated_by = |row: &ChildRow| match row.initiator_run_id.as_str() {
+        "" => run.key.run_id == run_id,
+        initiator => initiator == run_id,
     };
-    while let Some(run) = tx.load(&key)? {
-        if run.is_open() {
-            // Another run's event of that id may have initiated another child.
-            let pending =
-                run.children.get(&initiated_event_id).is_some_and(|row| match row.initiator_run_id.as_str() {
-                    "" => run.key.run_id == run_id,
-                    initiator => initiator == run_id,
-                });
-            if pending {
-                return Ok(Some(run));
-            }
-            tx.release(run);
-            break;
-        }
-        key.run_id.clone_from(&run.row.reset_run_id);
-        tx.release(run);
-        if key.run_id.is_empty() {
-            break;
-        }
+    if run.is_open() && run.children.get(&initiated_event_id).is_some_and(initiated_by) {
+        return Ok(Some(run));
     }
+    tx.release(run);
     Ok(None)
 }
 

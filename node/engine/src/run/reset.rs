@@ -71,7 +71,7 @@ pub fn reset(tx: &mut Transaction<'_>, command: &ResetWorkflow) -> Outcome<Reply
     let again = reapply::events_behind(tx, &base, point, reapply::Kinds::of(request))?;
     within_bounds(tx, &rebuilt.run, &again)?;
     if base.is_open() {
-        // What it has not heard of its children comes yet, and is passed on.
+        // What it has not heard of its children comes yet, and the newest run hears it.
         rebuilt.unstarted.clear();
     }
 

@@ -150,6 +150,31 @@ fn a_start_whose_answer_came_too_late_is_asked_for_again_and_starts_nothing_new(
     w.check();
 }
 
+/// Run 5 is made of run 3, while the child's own parent, run 1, was last reset to another one, in front of the child.
+#[test]
+fn the_newest_run_hears_of_a_child_whichever_run_it_was_made_of() {
+    let mut w = World::new();
+    w.start();
+    w.poll_of(WORKFLOW);
+    w.complete_with(vec![start_child("child")], |request| request.force_create_new_workflow_task = true);
+    w.deliver_once();
+    w.signal("s");
+    expect!["reset to run-3"].assert_eq(&w.reset_run(1, 7));
+    expect!["reset to run-4"].assert_eq(&w.reset_run(1, 4));
+    expect!["reset to run-5"].assert_eq(&w.reset_run(3, 8));
+    w.deliver();
+    child_completes(&mut w);
+    expect![[r#"
+        8 WorkflowTaskFailed scheduled=6 started=7 cause=ResetWorkflow failure="why" identity=history-service base-run=run-3 new-run=run-5
+        9 WorkflowExecutionSignaled name=s
+        10 WorkflowTaskScheduled queue=tq
+        11 ChildWorkflowExecutionStarted initiated=5 child=child/run-2
+        12 ChildWorkflowExecutionCompleted initiated=5 started=11 child=child/run-2 result=done
+    "#]]
+    .assert_eq(&last_events(&w, 5, 8));
+    w.check();
+}
+
 #[test]
 fn a_child_of_the_same_event_id_is_not_mistaken_for_another() {
     let mut w = with_child(ParentClosePolicy::Terminate);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  base:  initiated ... started |point| ... completed      the events behind the point are heard again
-//!  new:   initiated ... started | started, completed | ...  or come later, passed on from the base
+//!  new:   initiated ... started | started, completed | ...  or come later: they are for the run that goes on
 //! ```
 //!
 //! As on the real server, such a child keeps the parent that it was started by: what the new run asks "its child" alone does not reach it,
@@ -62,7 +62,7 @@ pub fn hear_again(run: &mut Run, mut event: Attributes) -> Option<Attributes> {
     Some(event)
 }
 
-/// A base that closed before it heard whether a child started does not pass on the answer: the new run asks again, in the same words, which
+/// A base that closed before it heard whether a child started may have dropped the answer: the new run asks again, in the same words, which
 /// start no second child.
 pub fn send_again(tx: &mut Transaction<'_>, run: &Run, unstarted: Unstarted) {
     for (id, (event, user_metadata)) in unstarted {
