@@ -17,9 +17,9 @@ from pathlib import Path
 from . import scene as scenes
 from .processes import HarnessError
 from .scene import Options, Verdict, write_verdict
-from .workloads import catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds, together
+from .workloads import batch, catchup, catchup_snapshot, failover, kill_all, kill_rounds, pause_rounds, together
 
-WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds, together)}
+WORKLOADS = {module.NAME: module for module in (kill_rounds, kill_all, failover, catchup, catchup_snapshot, pause_rounds, together, batch)}
 QUICK = [kill_rounds.NAME, kill_all.NAME, failover.NAME, together.NAME]
 
 
@@ -35,7 +35,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path]:
     parser.add_argument("--runs", type=int, help="kill-rounds: workflow runs")
     parser.add_argument("--steps", type=int, help="kill-rounds: activities a run")
     parser.add_argument("--rounds", type=int, help="kill-rounds, kill-all: rounds of faults")
-    parser.add_argument("--kills", type=int, help="failover: kills of leaders")
+    parser.add_argument("--kills", type=int, help="failover, batch: kills of leaders")
     parser.add_argument("--megabytes", type=int, help="catchup: history written while a node is away")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="a bound for the nodes' configuration")
     parser.add_argument("--keep-data", action="store_true", help="keep the nodes' data folders even if all is well")

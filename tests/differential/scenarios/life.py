@@ -200,6 +200,7 @@ async def versioning_overrides(env: Env) -> None:
         "not upgraded": {"auto_upgrade": False},
         "pinned to a version that nobody has": {"pinned": {**pinned, "version": version}},
         "pinned without saying so": {"pinned": {"version": version}},
+        "pinned without anything": {"pinned": {}},
         "pinned in the older form": {"behavior": "VERSIONING_BEHAVIOR_PINNED", "pinned_version": "d.b"},
         "once, to no version": {"one_time": {}},
     }

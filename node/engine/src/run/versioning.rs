@@ -31,12 +31,15 @@ pub(super) fn checked(
             }
         },
         Some(Override::Pinned(pinned)) => match (pinned.behavior(), &pinned.version) {
-            (PinnedOverrideBehavior::Unspecified, _) => {
+            (PinnedOverrideBehavior::Unspecified, None) => return Err(without_version(None)),
+            (PinnedOverrideBehavior::Unspecified, Some(_)) => {
                 let why = "must specify pinned override behavior if override is pinned.";
                 return Err(Rejection::invalid(why));
             }
-            (_, Some(version)) => format!("{}:{}", version.deployment_name, version.build_id),
-            (_, None) => return Err(without_version(of_run)),
+            (PinnedOverrideBehavior::Pinned, Some(version)) => {
+                format!("{}:{}", version.deployment_name, version.build_id)
+            }
+            (PinnedOverrideBehavior::Pinned, None) => return Err(without_version(of_run)),
         },
         None => match asked.behavior() {
             VersioningBehavior::AutoUpgrade => return Ok(automatic()),
