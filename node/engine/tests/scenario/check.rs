@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use prost::Message;
 use stanchion_engine::effects::TimerKey;
 use stanchion_engine::history::link;
+use stanchion_engine::invariants::between::{self, Outline};
 use stanchion_engine::keys::{self, RunPart, StandalonePart};
 use stanchion_engine::run::{Run, rebuild};
-use stanchion_engine::{EventId, RunKey, ShardTime, Slot, StateReader, Table, outbox, read};
+use stanchion_engine::{EventId, RunKey, ShardTime, Slot, StateReader, Table, invariants, outbox, read};
 use stanchion_proto::row::{ActivityRow, PendingRow, RunRow, StandaloneRow, TimerQueueRow, timer_queue_row::Kind};
 use stanchion_proto::temporal::enums::v1::{EventType, TimeoutType};
-use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
 use super::World;
 
@@ -24,6 +24,7 @@ impl World {
         for n in 1..=self.runs.len() {
             self.check_history(n);
         }
+        self.check_between();
         if !self.runs.is_empty() {
             self.check_rebuilt(self.runs.len());
         }
@@ -176,36 +177,17 @@ impl World {
         let closing = events.iter().position(|event| is_closing(event.event_type()));
         assert_eq!(closing.is_some(), row.closed_at != 0);
         assert!(closing.is_none_or(|place| place + 1 == events.len()), "B5: an event behind the closing one");
-        let (mut activities, mut timers) = (BTreeSet::new(), BTreeSet::new());
-        for event in &events {
-            use Attributes::*;
-            let closes = match event.attributes.as_ref().unwrap() {
-                ActivityTaskCompletedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
-                ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
-                ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
-                ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
-                TimerFiredEventAttributes(a) => {
-                    assert!(timers.insert(a.started_event_id), "B4: a timer ends twice");
-                    None
-                }
-                TimerCanceledEventAttributes(a) => {
-                    assert!(timers.insert(a.started_event_id), "B4: a timer ends twice");
-                    None
-                }
-                _ => None,
-            };
-            if let Some((scheduled, started)) = closes {
-                assert!(activities.insert(scheduled), "D1: activity {scheduled} has two results");
-                assert_eq!(events[scheduled as usize - 1].event_type(), EventType::ActivityTaskScheduled);
-                if started != 0 {
-                    let begun = events[started as usize - 1].attributes.as_ref().unwrap();
-                    assert!(
-                        matches!(begun, ActivityTaskStartedEventAttributes(a) if a.scheduled_event_id == scheduled),
-                        "the started event of activity {scheduled}"
-                    );
-                }
-            }
-        }
+        assert_eq!(invariants::history::check(&run.workflow_id, &run.run_id, &events), []);
+    }
+
+    /// What the runs say of one another.
+    fn check_between(&self) {
+        let outline = |n| {
+            let run = self.run_key(n);
+            Outline::of(&run.workflow_id, &run.run_id, &self.events_of(n))
+        };
+        let runs: Vec<_> = (1..=self.runs.len()).map(outline).collect();
+        assert_eq!(between::check(&runs), []);
     }
 
     /// What a new leader would find to deliver is what the old one had.
