@@ -23,6 +23,28 @@ pub enum Command {
     /// Operations on a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Reads every run of a live cluster and checks the rules of durable execution on their histories. Changes nothing.
+    ///
+    /// Exits with 1 and lists what it saw if a rule is broken, with 2 if it could not look.
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// A node; may be given many times, others are asked when one is away.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7233")]
+    pub address: Vec<String>,
+    /// A namespace to look at; may be given many times. All of them when none is given.
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Vec<String>,
+    /// Histories read at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub at_once: usize,
+    /// Seconds after which a call that no node has answered is given up.
+    #[arg(long, default_value_t = 30)]
+    pub within: u64,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -28,6 +28,7 @@ mod routing;
 mod shell;
 mod status;
 mod validate;
+mod verify;
 mod visibility;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => NodeConfig::from_dev(args).map_err(Into::into).and_then(run_node),
         Command::Node(args) => NodeConfig::from_file(&args).map_err(Into::into).and_then(run_node),
         Command::Cluster(command) => cluster::run(command),
+        Command::Verify(args) => return verify::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
