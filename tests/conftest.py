@@ -6,6 +6,7 @@ With SERVER_UNDER_TEST=temporal the shared server is the real one: that is how t
 from __future__ import annotations
 
 import os
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -18,11 +19,18 @@ from harness.wire import Wire
 
 @pytest.fixture(scope="session")
 def stanchion() -> Iterator[servers.Server]:
-    """`stanchion dev --ephemeral` that all tests share; at the end it must answer SIGTERM with exit code 0."""
+    """`stanchion dev --ephemeral` that all tests share.
+
+    At the end the histories of whatever they did break no rule, and SIGTERM is answered with exit code 0.
+    """
     real = os.environ.get("SERVER_UNDER_TEST") == "temporal"
     server = servers.start_temporal() if real else servers.start_stanchion()
     yield server
     assert server.process.poll() is None, f"the shared server died:\n{server.words()}"
+    verified = subprocess.run(
+        [servers.stanchion_bin(), "verify", "--address", server.grpc], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
     assert server.stop() == 0
 
 
