@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 /// For calls that come without a deadline. Long polls must bring their own.
@@ -19,7 +20,10 @@ pub struct Context {
 impl Context {
     pub fn of(metadata: &MetadataMap) -> Self {
         let arrived = Instant::now();
-        Self { caller_deadline: timeout_of(metadata).and_then(|timeout| arrived.checked_add(timeout)), arrived }
+        Self {
+            caller_deadline: timeout_of(metadata.as_ref()).and_then(|timeout| arrived.checked_add(timeout)),
+            arrived,
+        }
     }
 
     pub fn deadline(&self) -> Instant {
@@ -38,8 +42,8 @@ impl Context {
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.
-fn timeout_of(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok()?;
     Some(match unit {
@@ -58,9 +62,9 @@ mod tests {
     use super::*;
 
     fn header(text: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().unwrap());
-        timeout_of(&metadata)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        timeout_of(&headers)
     }
 
     #[test]

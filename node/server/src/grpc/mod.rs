@@ -10,6 +10,7 @@ mod activity_task;
 mod batch;
 mod cluster;
 mod coverage;
+mod deadline;
 mod delete;
 mod health;
 mod history;
@@ -95,6 +96,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         })
     });
     Server::builder()
+        .layer(deadline::Deadlines)
         .layer(tower::util::MapResponseLayer::new(oversize::reword::<tonic::body::Body>))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
