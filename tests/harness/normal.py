@@ -147,6 +147,8 @@ def event(message: Message, normaliser: Normaliser) -> dict[str, Any]:
         if normaliser.by_sdk:
             for build in ("worker_version", "binary_checksum", "inherit_build_id", "use_workflow_build_id"):
                 attributes.pop(build, None)
+            if out["event_type"] == "WORKFLOW_TASK_STARTED":
+                attributes.pop("request_id", None)
         expires = attributes.get("workflow_execution_expiration_time")
         if expires and happened:
             # A point in time that the server computes from this event's own: compared as the distance between them.

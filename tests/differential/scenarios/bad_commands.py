@@ -9,12 +9,14 @@ from harness.wire import payload, payloads
 LONG = "x" * 1001
 
 
-async def refused(env: Env, label: str, *commands: dict[str, Any]) -> None:
-    """A new run whose first completion carries these commands; its answer and, when refused, the events."""
+async def refused(env: Env, label: str, *commands: dict[str, Any], leads_to: str | None = None) -> None:
+    """A new run whose first completion carries these commands; its answer and the events, once there is one of that type."""
     wid = env.name(label)
     await env.start(workflow_id=wid)
     task = await env.poll()
     await env.show(label, "RespondWorkflowTaskCompleted", task_token=task.task_token, commands=list(commands))
+    if leads_to:
+        await env.until_event(leads_to, workflow_id=wid)
     await env.history(label, wid)
     # Nothing of this run may be in the way of the next case's poll.
     try:
@@ -57,7 +59,7 @@ async def bad_timers(env: Env) -> None:
     """StartTimer and CancelTimer with one thing wrong at a time."""
     await refused(env, "no timer id", timer("", "1s"))
     await refused(env, "timer id of 1001", timer(LONG, "1s"))
-    await refused(env, "zero duration", timer("t1", "0s"))
+    await refused(env, "zero duration", timer("t1", "0s"), leads_to="TIMER_FIRED")
     await refused(env, "negative duration", timer("t1", "-1s"))
     await refused(env, "no duration", command("START_TIMER", timer_id="t1"))
     await refused(env, "same id twice", timer("t1", "10s"), timer("t1", "10s"))

@@ -111,10 +111,10 @@ impl State<'_> {
                 let wait = time::nanos(timer.start_to_fire_timeout.as_ref());
                 due_at = Some(event_nanos(event).saturating_add(wait));
             }
-            Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(update) => {
-                if !self.update_ids.insert(update.protocol_instance_id.clone()) {
-                    self.broken("E3", event, format!("update {:?} was accepted before", update.protocol_instance_id));
-                }
+            Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(update)
+                if !self.update_ids.insert(update.protocol_instance_id.clone()) =>
+            {
+                self.broken("E3", event, format!("update {:?} was accepted before", update.protocol_instance_id));
             }
             _ => {}
         }
