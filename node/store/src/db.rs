@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBRecoveryMode, FlushOptions, LogLevel, Options,
-    WriteBufferManager, properties,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBRecoveryMode, FlushOptions,
+    LogLevel, Options, WriteBufferManager, properties,
 };
 
 use crate::error::StoreError;
@@ -156,6 +156,11 @@ fn family(cache: &Cache, memtable_bytes: usize) -> Options {
     table.set_optimize_filters_for_memory(true);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // An index or a filter of a whole file is as large as hundreds of blocks: read for one row, it would push those out of the cache.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4096);
+    table.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(memtable_bytes);

@@ -43,7 +43,7 @@ pub struct Query<'a> {
 }
 
 /// A row that is gathered costs about as much as a record that is walked over.
-pub const GATHERED_MAX: usize = 8_000;
+pub const GATHERED_MAX: usize = 4_000;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -225,7 +225,9 @@ pub(super) fn choose<R: StateReader>(
     if let [only @ Access::Exact(_)] = accesses.as_slice() {
         return Ok(Plan::Streamed(only.clone()));
     }
-    let mut most = RARE_MAX.min(query.gathered_max);
+    // A lone range is gathered as far as it may be at once.
+    let lone = accesses.len() == 1;
+    let mut most = if lone { query.gathered_max } else { RARE_MAX.min(query.gathered_max) };
     let mut rarest = None;
     for access in &accesses {
         if let Some(candidates) = gather(reader, homes, query, access, from, to, most)? {
@@ -239,7 +241,7 @@ pub(super) fn choose<R: StateReader>(
     if let Some(exact) = accesses.iter().find(|access| matches!(access, Access::Exact(_))) {
         return Ok(Plan::Streamed(exact.clone()));
     }
-    for access in &accesses {
+    for access in accesses.iter().filter(|_| !lone) {
         if let Some(candidates) = gather(reader, homes, query, access, from, to, query.gathered_max)? {
             return Ok(Plan::Gathered(candidates));
         }
