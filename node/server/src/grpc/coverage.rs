@@ -16,10 +16,6 @@ pub(super) struct Service {
 /// Methods that are served, but not all of what they can be asked, with what is missing.
 #[cfg(test)]
 const PARTLY: &[(&str, &str)] = &[
-    (
-        "ResetWorkflowExecution",
-        "updates behind the reset point are not applied again; children that run are not taken over",
-    ),
     ("UpdateWorkflowExecutionOptions", "no override pins a run to a version; no time skipping"),
     ("RecordWorkerHeartbeat", "accepted and counted; its content is not kept"),
     ("RegisterNamespace", "no archival, no replication to other clusters"),
