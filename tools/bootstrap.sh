@@ -35,9 +35,10 @@ apt_install() {
 # Whether this release has the package at all: not every one has rustup.
 apt_offers() { have apt-cache && apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
 
+# The library that bindgen loads, and not libclang-cpp, which LLVM's own tools bring along without it.
 libclang_present() {
-  [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' ||
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+  [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p 2>/dev/null | grep -qE 'libclang(-[0-9.]+)?\.so' ||
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
 }
 
 system_packages() {
