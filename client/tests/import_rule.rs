@@ -28,6 +28,23 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stanchion-client", &["stanchion-proto"]),
+    ("stanchion-proof", &["stanchion-engine", "stanchion-proto"]),
+    ("stanchion-faultdisk", &[]),
+    (
+        "stanchion-sim",
+        &[
+            "stanchion-server",
+            "stanchion-replica",
+            "stanchion-store",
+            "stanchion-dispatch",
+            "stanchion-engine",
+            "stanchion-client",
+            "stanchion-proof",
+            "stanchion-faultdisk",
+            "stanchion-proto",
+        ],
+    ),
+    ("stanchion-jepsen", &["stanchion-client", "stanchion-engine", "stanchion-proof", "stanchion-proto"]),
     ("stanchion-bench", &["stanchion-client", "stanchion-engine", "stanchion-store", "stanchion-proto"]),
 ];
 

@@ -3,42 +3,15 @@
 //! Reads what it was told (`cli`, `config`), starts a node (`node`) or speaks to one (`cluster`), and ends in order. Every error ends up
 //! here as one line on stderr and an exit code.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
-
-mod admin;
-mod batch;
-mod bootstrap;
-mod calls;
-mod cli;
-mod cluster;
-mod config;
-mod context;
-mod courier;
-mod grpc;
-mod http;
-mod liveness;
-mod logging;
-mod meta;
-mod metrics;
-mod neighbours;
-mod node;
-mod peer;
-mod polls;
-mod routing;
-mod shell;
-mod status;
-mod validate;
-mod verify;
-mod visibility;
-
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Cli, Command};
-use crate::config::NodeConfig;
+use stanchion_server::cli::{Cli, Command};
+use stanchion_server::config::NodeConfig;
+use stanchion_server::{bootstrap, cluster, logging, metrics, node, verify};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,0 +1,3 @@
+//! Real processes, real faults, and a verdict.
+
+fn main() {}

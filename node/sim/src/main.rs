@@ -1,0 +1,3 @@
+//! Whole nodes in one process: a simulated clock, network and disk, from a seed.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! What the simulator and the fault tests share: programs for workflows to run, workers and clients that speak plain gRPC, and the
+//! checkers that judge what these were told. Nothing here knows how a node works inside.
+//!
+//! Called by `node/sim` and `jepsen/`.
