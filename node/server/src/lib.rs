@@ -27,4 +27,3 @@ pub mod status;
 pub mod validate;
 pub mod verify;
 pub mod visibility;
-
