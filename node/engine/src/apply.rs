@@ -7,6 +7,7 @@ use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 use crate::activity::STANDALONE;
 use crate::batch;
 use crate::effects::Effects;
+use crate::mutant;
 use crate::reply::{Code, Rejection, Reply};
 use crate::run::{
     activities, close, completion, delete, multi_operation, options, reset, signals, start, timers, updates,
@@ -148,7 +149,9 @@ fn fire(tx: &mut Transaction<'_>, slot: Slot, key: &[u8]) -> Outcome<()> {
     if row.kind() == timer_queue_row::Kind::Purge {
         return Ok(delete::purge(tx, &name, slot, key)?);
     }
-    tx.delete(slot, Table::TimerQueue, key.to_vec());
+    if !(mutant!(FireTimerTwice) && row.kind() == timer_queue_row::Kind::UserTimer) {
+        tx.delete(slot, Table::TimerQueue, key.to_vec());
+    }
     if standalone::is_timer(row.kind()) {
         return standalone::fire(tx, &row);
     }

@@ -27,6 +27,7 @@ pub mod limits;
 pub mod lookup;
 pub mod memory;
 pub mod meta;
+pub mod mutants;
 pub mod nesting;
 pub mod outbox;
 pub mod pending;

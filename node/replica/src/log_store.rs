@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use stanchion_engine::mutant;
 use stanchion_store::{Done, GroupLog, LogEntry};
 use tokio::sync::oneshot;
 
@@ -145,6 +146,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if mutant!(ForgetVote) {
+            return Ok(());
+        }
         let (done, wait) = flushed();
         self.log.save_vote(wire::encode_vote(vote), done);
         wait.await

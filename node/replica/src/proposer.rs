@@ -28,7 +28,7 @@ use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use prost::Message;
 use stanchion_engine::limits::Limits;
-use stanchion_engine::{Rejection, Reply};
+use stanchion_engine::{Rejection, Reply, mutant};
 use stanchion_proto::command::command::Kind;
 use stanchion_proto::command::{Bounds, Command, Entry};
 use stanchion_proto::temporal::enums::v1::CommandType;
@@ -67,6 +67,17 @@ fn may_nest_deeply(command: &Command) -> bool {
             !request.messages.is_empty() || request.commands.iter().any(|command| !plain(command.command_type()))
         }),
         _ => true,
+    }
+}
+
+/// Of the planted bug `AckBeforeCommit`: how long a commit may take before its caller is told that it is done.
+const HASTE: Duration = Duration::from_millis(20);
+
+fn hasty_reply(command: &Command) -> Option<Reply> {
+    match &command.kind {
+        Some(Kind::SignalWorkflow(_)) => Some(Reply::Signaled { link: None }),
+        Some(Kind::CompleteActivityTask(_)) => Some(Reply::Done),
+        _ => None,
     }
 }
 
@@ -152,6 +163,7 @@ impl Proposer {
     pub async fn propose(self: &Arc<Self>, term: TermId, command: Command) -> Result<Reply, ProposeError> {
         let bytes_max = self.budget(&command);
         let may_nest_deeply = may_nest_deeply(&command);
+        let hasty = if mutant!(AckBeforeCommit) { hasty_reply(&command) } else { None };
         let encoded = self.encode(command);
         if may_nest_deeply && let Err(error) = Entry::decode(encoded.as_slice()) {
             // Once committed, no replica could read it.
@@ -177,6 +189,10 @@ impl Proposer {
         };
         metrics::counter!("stanchion_proposals_total").increment(1);
         self.drain();
+        if let Some(hasty) = hasty {
+            let outcome = tokio::time::timeout(HASTE, &mut reply).await.unwrap_or(Ok(Ok(hasty)));
+            return outcome.unwrap_or_else(|_| Err(ProposeError::Unknown("the group stopped".into())));
+        }
         // A caller who gives up while his command waits takes it with him.
         let _withdraw = Withdraw { proposer: self, number };
         let outcome = match tokio::time::timeout(self.patience, &mut reply).await {

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
+use stanchion_engine::mutant;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -77,6 +79,9 @@ impl Reads {
     }
 
     async fn round(&self) -> Result<(), ProposeError> {
+        if mutant!(StaleReadAfterRestart) && self.raft.server_metrics().borrow_watched().state.is_leader() {
+            return Ok(());
+        }
         let round = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(ROUND_TIMEOUT, round).await {
             Ok(Ok(_)) => Ok(()),

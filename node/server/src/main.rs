@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use stanchion_engine::mutants;
 use tokio::signal::unix::{SignalKind, signal};
 
 use stanchion_server::cli::{Cli, Command};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     logging::start(config.log_format);
     logging::log_panics();
+    plant_bug()?;
     let figures = metrics::install().context("the metrics exporter")?;
     let consensus = runtime("consensus")?;
     let clients = runtime("clients")?;
@@ -43,6 +45,14 @@ fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     clients.shutdown_background();
     consensus.shutdown_background();
     outcome
+}
+
+/// Test builds hold bugs, one of which the environment can plant. Every other build refuses to run where one is asked for.
+fn plant_bug() -> anyhow::Result<()> {
+    let Ok(name) = std::env::var("STANCHION_MUTANT") else { return Ok(()) };
+    mutants::plant(&name).map_err(|reason| anyhow::anyhow!("STANCHION_MUTANT: {reason}"))?;
+    tracing::warn!(%name, "MUTANT: this node has a planted bug and must not hold anything of worth");
+    Ok(())
 }
 
 fn runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {

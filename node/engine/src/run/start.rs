@@ -27,7 +27,7 @@ use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
 use crate::time::{SECOND, duration, instant, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{RunKey, ShardTime};
-use crate::{lookup, retry, timer_queue, validate};
+use crate::{lookup, mutant, retry, timer_queue, validate};
 
 /// Time-out of a workflow task when the start names none, and the longest that a start may name.
 const TASK_TIMEOUT: i64 = 10 * SECOND;
@@ -278,7 +278,8 @@ pub(crate) fn decide(
         return match policies.conflict {
             WorkflowIdConflictPolicy::UseExisting => Ok(Decision::UseExisting),
             WorkflowIdConflictPolicy::TerminateExisting => {
-                Ok(Decision::Start { terminate: Some(current.run_id.clone()) })
+                let terminate = (!mutant!(TwoRunsOneId)).then(|| current.run_id.clone());
+                Ok(Decision::Start { terminate })
             }
             _ => Err(already_started(
                 current,

@@ -12,6 +12,7 @@ use stanchion_proto::temporal::history::v1::{
 
 use super::completion::{CommandFailure, Completion};
 use super::{Extra, Run, workflow_task};
+use crate::mutant;
 use crate::state::StateResult;
 use crate::time::nanos;
 use crate::timer_queue;
@@ -90,7 +91,9 @@ pub fn fire(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerQueueRow) -> Sta
         return Ok(false);
     }
     let timer_id = timer_id.clone();
-    run.timers.remove(&timer_id);
+    if !mutant!(FireTimerTwice) {
+        run.timers.remove(&timer_id);
+    }
     let event = TimerFiredEventAttributes { timer_id, started_event_id: row.event_id };
     run.receive(tx.now, Attributes::TimerFiredEventAttributes(event));
     workflow_task::schedule_if_none(tx, run);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use rocksdb::{WriteBatch, WriteOptions};
-use stanchion_engine::GroupId;
+use stanchion_engine::{GroupId, mutant};
 use stanchion_proto::row::{KeptRow, PurgedRow};
 
 use super::LogEntry;
@@ -185,7 +185,8 @@ impl Writer {
         for queued in ops {
             self.add(&mut batch, queued)?;
         }
-        let sync = self.options.sync && !self.options.ephemeral && ops.iter().any(|queued| queued.op.needs_sync());
+        let may_sync = self.options.sync && !self.options.ephemeral && !mutant!(NoFsync);
+        let sync = may_sync && ops.iter().any(|queued| queued.op.needs_sync());
         metrics::histogram!("stanchion_log_batch_ops").record(ops.len() as f64);
         metrics::counter!("stanchion_log_bytes_total").increment(batch.size_in_bytes() as u64);
 

@@ -20,7 +20,7 @@ use crate::run::Run;
 use crate::run::speculative::is_stored;
 use crate::transaction::{Outcome, Transaction};
 use crate::types::ShardTime;
-use crate::{lookup, pending};
+use crate::{lookup, mutant, pending};
 
 /// The worker gives the task up.
 pub fn fail(tx: &mut Transaction<'_>, command: &FailWorkflowTask) -> Outcome<Reply> {
@@ -126,6 +126,10 @@ pub(in crate::run) fn end_attempt(
     mut started: WorkflowTaskStartedRow,
     end: End,
 ) {
+    if mutant!(LoseBufferedSignal) {
+        let is_signal = |a: &Attributes| matches!(a, Attributes::WorkflowExecutionSignaledEventAttributes(_));
+        run.buffered.retain(|event| !event.attributes.as_ref().is_some_and(is_signal));
+    }
     let offered_as = started.scheduled.clone().unwrap_or_default();
     remove_row(tx, run, &offered_as);
     if offered_as.speculative {
