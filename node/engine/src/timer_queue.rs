@@ -5,7 +5,7 @@ use stanchion_proto::row::{TimerQueueRow, timer_queue_row};
 
 use crate::effects::TimerKey;
 use crate::keys;
-use crate::state::Table;
+use crate::state::{ShardState, StateResult, Table};
 use crate::transaction::Transaction;
 use crate::types::{RunKey, ShardTime, Slot};
 
@@ -21,6 +21,11 @@ pub fn clear(tx: &mut Transaction<'_>, slot: Slot, at: ShardTime, row: &TimerQue
     let key = key(at, row);
     tx.delete(slot, Table::TimerQueue, key.clone());
     tx.effects.clear_timer(TimerKey { at, slot, key });
+}
+
+/// Whether the row that [`set`] writes with the same arguments is there.
+pub fn is_set(state: &dyn ShardState, slot: Slot, at: ShardTime, row: &TimerQueueRow) -> StateResult<bool> {
+    Ok(state.get(slot, Table::TimerQueue, &key(at, row))?.is_some())
 }
 
 /// The schedule (namespace id, id) whose leader a row calls, if it is such a row.

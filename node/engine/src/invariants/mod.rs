@@ -2,7 +2,8 @@
 //! tests and by whoever verifies a live cluster.
 //!
 //! ```text
-//! run      a run's rows between two commands
+//! run      a run between two commands, as it is in memory
+//! rows     a run's rows between two commands, as they are stored
 //! history  one run's events
 //! between  what runs say of one another: successors, children, open runs of one id
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod between;
 pub mod history;
+pub mod rows;
 mod run;
 #[cfg(test)]
 mod tests;

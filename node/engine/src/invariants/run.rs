@@ -4,6 +4,7 @@
 
 use stanchion_proto::row::run_row::WorkflowTask;
 
+use super::Violation;
 use crate::run::{Run, speculative::is_stored};
 use crate::state::{StateFault, StateResult};
 
@@ -14,43 +15,60 @@ pub fn check(run: &Run) -> StateResult<()> {
 
 /// Checks the run.
 pub fn validate(run: &Run) -> StateResult<()> {
+    match violations(run).first() {
+        None => Ok(()),
+        Some(violation) => Err(StateFault::Invariant(violation.to_string())),
+    }
+}
+
+/// Every rule that the run breaks.
+pub(super) fn violations(run: &Run) -> Vec<Violation> {
     let row = &run.row;
-    let holds = |rule: &str, holds: bool| {
-        if holds {
-            return Ok(());
+    let mut found = Vec::new();
+    let mut holds = |rule: &'static str, event_id: i64, what: &str, holds: bool| {
+        if !holds {
+            found.push(broken(run, rule, event_id, format!("this does not hold: {what}")));
         }
-        let (id, run_id) = (&run.key.workflow_id, &run.key.run_id);
-        Err(StateFault::Invariant(format!("{rule} (workflow {id}, run {run_id})")))
     };
 
-    holds("B1: a run has a first event", row.next_event_id > 1)?;
-    holds("B1: the chain over the history has a link for each event", row.history_hash.len() == 32)?;
-    holds("B4: events wait for their ids only while a workflow task is started", {
+    holds("B1", 0, "a run has a first event", row.next_event_id > 1);
+    holds("B1", 0, "the chain over the history has a link for each event", row.history_hash.len() == 32);
+    holds("B4", 0, "events wait for their ids only while a workflow task is started", {
         !run.has_buffered() || run.workflow_task_started()
-    })?;
-    holds("B5: a closed run has a closing time and an open one has none", run.is_open() == (row.closed_at == 0))?;
-    holds("B5: a closed run has no task with a worker", run.is_open() || !run.workflow_task_started())?;
-    holds("B6: only a closed run has a successor", row.successor_run_id.is_empty() || !run.is_open())?;
-    holds("F2: a closed run has no timers", run.is_open() || run.timers.is_empty())?;
-    holds("C1: a run that backs off has completed no workflow task", {
+    });
+    holds("B5", 0, "a closed run has a closing time and an open one has none", run.is_open() == (row.closed_at == 0));
+    holds("B5", 0, "a closed run has no task with a worker", run.is_open() || !run.workflow_task_started());
+    holds("B6", 0, "only a closed run has a successor", row.successor_run_id.is_empty() || !run.is_open());
+    holds("F2", 0, "a closed run has no timers", run.is_open() || run.timers.is_empty());
+    holds("C1", 0, "a run that backs off has completed no workflow task", {
         !row.backing_off || row.last_completed_event_id == 0
-    })?;
-    holds("C1: fences only grow", task_stamp(row.workflow_task.as_ref()) <= row.next_stamp)?;
+    });
+    holds("C1", 0, "fences only grow", task_stamp(row.workflow_task.as_ref()) <= row.next_stamp);
     if let Some(task) = &row.workflow_task {
-        holds("C1: a task's events lie within the history or right behind it", task_ids_fit(task, row.next_event_id))?;
+        let fit = task_ids_fit(task, row.next_event_id);
+        holds("C1", 0, "a task's events lie within the history or right behind it", fit);
     }
     for (scheduled_event_id, _) in run.activities.iter() {
-        holds("B4: a pending activity was scheduled", *scheduled_event_id < row.next_event_id)?;
+        let known = *scheduled_event_id < row.next_event_id;
+        holds("B4", *scheduled_event_id, "a pending activity was scheduled", known);
     }
     for (_, update) in run.updates.iter() {
-        holds("E3: an update in flight was admitted", update.order <= row.updates_admitted)?;
-        holds("E3: an accepted update has its event", update.accepted_event_id < row.next_event_id)?;
-        holds("E3: a closed run leaves no update waiting", run.is_open() || update.accepted_event_id > 0)?;
+        let accepted = update.accepted_event_id;
+        holds("E3", accepted, "an update in flight was admitted", update.order <= row.updates_admitted);
+        holds("E3", accepted, "an accepted update has its event", accepted < row.next_event_id);
+        holds("E3", accepted, "a closed run leaves no update waiting", run.is_open() || accepted > 0);
     }
     for (_, timer) in run.timers.iter() {
-        holds("B4: a timer was started", timer.started_event_id < row.next_event_id)?;
+        let started = timer.started_event_id;
+        holds("B4", started, "a pending timer was started", started < row.next_event_id);
     }
-    Ok(())
+    found
+}
+
+/// A rule that the run breaks.
+pub(super) fn broken(run: &Run, rule: &'static str, event_id: i64, what: String) -> Violation {
+    let (workflow_id, run_id) = (run.key.workflow_id.clone(), run.key.run_id.clone());
+    Violation { rule, workflow_id, run_id, event_id, what }
 }
 
 fn task_stamp(task: Option<&WorkflowTask>) -> u64 {

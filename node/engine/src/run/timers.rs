@@ -13,7 +13,7 @@ use stanchion_proto::temporal::history::v1::{
 use super::completion::{CommandFailure, Completion};
 use super::{Extra, Run, workflow_task};
 use crate::mutant;
-use crate::state::StateResult;
+use crate::state::{ShardState, StateResult};
 use crate::time::nanos;
 use crate::timer_queue;
 use crate::transaction::Transaction;
@@ -115,6 +115,11 @@ pub fn arm(tx: &mut Transaction<'_>, run: &Run) {
     for (_, timer) in run.timers.iter() {
         timer_queue::set(tx, run.slot, ShardTime(timer.fires_at), &queue_row(run, timer.started_event_id));
     }
+}
+
+/// The timer's row stands in the queue.
+pub(crate) fn is_queued(state: &dyn ShardState, run: &Run, timer: &TimerRow) -> StateResult<bool> {
+    timer_queue::is_set(state, run.slot, ShardTime(timer.fires_at), &queue_row(run, timer.started_event_id))
 }
 
 fn clear(tx: &mut Transaction<'_>, run: &Run, timer: &TimerRow) {

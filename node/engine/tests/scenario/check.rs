@@ -23,10 +23,20 @@ impl World {
         self.check_outbox();
         for n in 1..=self.runs.len() {
             self.check_history(n);
+            self.check_rows(n);
         }
         self.check_between();
         if !self.runs.is_empty() {
             self.check_rebuilt(self.runs.len());
+        }
+    }
+
+    /// What is sampled in production holds.
+    fn check_rows(&self, n: usize) {
+        let key = &self.runs[n - 1];
+        for look in [invariants::rows::check(&self.state, key), invariants::rows::check_history(&self.state, key)] {
+            let Some(look) = look.unwrap() else { continue };
+            assert_eq!(look.violations, [], "run {n}");
         }
     }
 
