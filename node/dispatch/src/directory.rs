@@ -5,7 +5,7 @@
 //!
 //! Never: takes a queue's lock while holding the lock of a task or ticket map (they are the innermost).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,9 +49,13 @@ impl Directory {
         self.queues[self.shard(key)].lock().queues.get(key).cloned()
     }
 
-    /// Every queue, in no order. For the rare calls that concern them all.
-    pub fn all(&self) -> Vec<Arc<Queue>> {
-        self.queues.iter().flat_map(|shard| shard.lock().queues.values().cloned().collect::<Vec<_>>()).collect()
+    /// Every queue, in order of their keys. For the rare calls that concern them all.
+    pub fn all(&self) -> impl Iterator<Item = Arc<Queue>> {
+        let mut queues = BTreeMap::new();
+        for shard in &self.queues {
+            queues.extend(shard.lock().queues.iter().map(|(key, queue)| (key.clone(), queue.clone())));
+        }
+        queues.into_values()
     }
 
     pub fn len(&self) -> usize {

@@ -2,8 +2,8 @@
 //!
 //! Called by the state machine (which fills it) and by everything that only looks: proposer, role, keeper, status.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 use stanchion_engine::{Effects, GroupId, ShardTime};
@@ -29,7 +29,8 @@ pub(crate) struct Shared {
     pub node: NodeId,
     pub store: Store,
     pub fatal: FatalHook,
-    sink: RwLock<Option<Arc<dyn EffectSink>>>,
+    /// Not kept alive from here: a term has handles to its group, so that neither would ever go.
+    sink: RwLock<Option<Weak<dyn EffectSink>>>,
     /// The group's clock as of the last commit: what is stamped next is not before it.
     clock: AtomicI64,
     term_clock: TermClock,
@@ -57,11 +58,11 @@ impl Shared {
     }
 
     pub fn set_sink(&self, sink: Option<Arc<dyn EffectSink>>) {
-        *self.sink.write() = sink;
+        *self.sink.write() = sink.as_ref().map(Arc::downgrade);
     }
 
     pub fn sink(&self) -> Option<Arc<dyn EffectSink>> {
-        self.sink.read().clone()
+        self.sink.read().as_ref().and_then(Weak::upgrade)
     }
 
     pub fn clock(&self) -> ShardTime {

@@ -188,7 +188,8 @@ impl GroupHandle {
         self.inner.shared.applied()
     }
 
-    /// Who gets the effects of this node's entries from now on. To be set before anything is proposed in a term.
+    /// Who gets the effects of this node's entries from now on, for as long as the caller keeps it. To be set before anything is
+    /// proposed in a term.
     pub fn set_effect_sink(&self, sink: Option<Arc<dyn EffectSink>>) {
         self.inner.shared.set_sink(sink);
     }

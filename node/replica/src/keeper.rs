@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use stanchion_engine::GroupId;
 
 use crate::group::GroupHandle;
+use crate::off_thread::off_thread_of;
 use crate::replica::Inner;
 
 /// How often the keeper looks.
@@ -53,7 +54,7 @@ pub(crate) async fn checkpoint(node: &Arc<Inner>) -> Result<(), String> {
     let store = node.around.store.clone();
     node.around.applied_bytes.store(0, Ordering::Relaxed);
     let started = Instant::now();
-    let flush = node.around.transport.runtime().spawn_blocking(move || store.checkpoint());
+    let flush = off_thread_of(node.around.transport.runtime(), move || store.checkpoint());
     let flushed = flush.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     tracing::debug!(groups = flushed.len(), took = ?started.elapsed(), "checkpoint");
     for group in node.handles().iter().filter(|group| flushed.contains_key(&group.id())) {

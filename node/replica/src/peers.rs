@@ -9,6 +9,7 @@
 //! Called by the transport, and by the server for `Peer.Call` and `Peer.Ping`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -17,6 +18,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::net::Net;
 use crate::types::NodeId;
 
 /// Largest message between nodes, in bytes: an append request and its frame, or a client's call carried on.
@@ -55,13 +57,21 @@ struct Known {
 pub struct Peers {
     node_id: NodeId,
     incarnation: String,
+    net: Arc<dyn Net>,
+    /// Where to connect to these nodes, instead of at their recorded addresses.
+    dial: BTreeMap<NodeId, String>,
     cluster_id: RwLock<Option<String>>,
     known: RwLock<BTreeMap<NodeId, Known>>,
 }
 
 impl Peers {
-    pub(crate) fn new(node_id: NodeId, incarnation: String) -> Self {
-        Self { node_id, incarnation, cluster_id: RwLock::new(None), known: RwLock::new(BTreeMap::new()) }
+    pub(crate) fn new(net: Arc<dyn Net>, node_id: NodeId, incarnation: String, dial: BTreeMap<NodeId, String>) -> Self {
+        Self { node_id, incarnation, net, dial, cluster_id: RwLock::new(None), known: RwLock::new(BTreeMap::new()) }
+    }
+
+    /// What connections are made over.
+    pub fn net(&self) -> &Arc<dyn Net> {
+        &self.net
     }
 
     pub fn node_id(&self) -> NodeId {
@@ -130,6 +140,16 @@ impl Peers {
         self.known.read().get(&node).map(|known| known.address.clone())
     }
 
+    /// Where this node connects to that one: as the configuration says, or else at its recorded address.
+    pub fn dialled(&self, node: NodeId) -> Option<String> {
+        self.dial(node).map(str::to_owned).or_else(|| self.address(node))
+    }
+
+    /// Where the configuration says that this node is to connect to that one.
+    pub fn dial(&self, node: NodeId) -> Option<&str> {
+        self.dial.get(&node).map(String::as_str)
+    }
+
     /// A client for that node's calls, over one shared connection that is made at the first call and made again after a failure.
     pub fn client(&self, node: NodeId) -> Result<PeerClient<Channel>, Status> {
         if let Some(channel) = self.known.read().get(&node).and_then(|known| known.channel.clone()) {
@@ -140,7 +160,10 @@ impl Peers {
             known.get_mut(&node).ok_or_else(|| Status::unavailable(format!("node {node} is not known here")))?;
         let channel = match &entry.channel {
             Some(channel) => channel.clone(),
-            None => entry.channel.insert(endpoint(&entry.address)?.connect_lazy()).clone(),
+            None => {
+                let address = self.dial(node).unwrap_or(&entry.address);
+                entry.channel.insert(self.net.connect_lazy(endpoint(address)?)).clone()
+            }
         };
         Ok(client(channel))
     }

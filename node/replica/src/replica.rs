@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::ReplicaError;
 use crate::group::{GroupHandle, GroupStatus, Surroundings};
+use crate::off_thread::off_thread_of;
 use crate::options::ReplicaOptions;
 use crate::slots::SlotMap;
 use crate::transport::PeerTransport;
@@ -185,8 +186,7 @@ impl Replica {
     pub async fn shutdown(&self) {
         self.halt().await;
         let store = self.inner.around.store.clone();
-        let flush = self.inner.around.transport.runtime().spawn_blocking(move || store.checkpoint());
-        match flush.await {
+        match off_thread_of(self.inner.around.transport.runtime(), move || store.checkpoint()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the last checkpoint failed; the next start applies the log again")

@@ -7,7 +7,7 @@
 //!
 //! Called by the server's `Peer` service, which owns the listener.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl PeerTransport {
     ) -> Result<Response<FrameStream>, Status> {
         let node = self.peers().admit(request.metadata())?;
         let (out, queue) = mpsc::unbounded_channel();
-        let reader = Reader { transport: self.clone(), node, out, sessions: HashMap::new() };
+        let reader = Reader { transport: self.clone(), node, out, sessions: BTreeMap::new() };
         self.runtime().spawn(reader.run(request.into_inner()));
         let replies: FrameStream = Box::pin(coalesce(queue).map(Ok));
         let mut response = Response::new(replies);
@@ -63,7 +63,7 @@ struct Reader {
     transport: Arc<PeerTransport>,
     node: NodeId,
     out: mpsc::UnboundedSender<Frame>,
-    sessions: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
+    sessions: BTreeMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
 }
 
 impl Reader {

@@ -21,12 +21,14 @@ use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreacha
 use openraft::raft::SnapshotResponse;
 use stanchion_engine::GroupId;
 use stanchion_proto::node::{SnapshotChunk, SnapshotReply};
-use stanchion_store::{Applied, ReceivedSnapshot, Store, StoreError};
+use stanchion_store::{Applied, ReceivedSnapshot, Snapshot, Store, StoreError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::off_thread::is_alone;
 use crate::peers::{client, endpoint};
 use crate::transport::{PeerTransport, causes};
 use crate::types::{NodeId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
@@ -119,11 +121,11 @@ async fn transfer(
     store: Store,
 ) -> Result<(Vote, u64), Status> {
     let peers = transport.peers();
-    let address = peers.address(target).ok_or_else(|| Status::unavailable("its address is not known"))?;
-    let channel =
-        endpoint(&address)?.connect().await.map_err(|e| Status::unavailable(format!("{address}: {}", causes(&e))))?;
+    let address = peers.dialled(target).ok_or_else(|| Status::unavailable("its address is not known"))?;
+    let channel = peers.net().connect(endpoint(&address)?).await;
+    let channel = channel.map_err(|e| Status::unavailable(format!("{address}: {}", causes(&e))))?;
     let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-    let reader = transport.runtime().spawn_blocking(move || read(&store, group, vote, &chunks));
+    let reader = spawn_reader(transport.runtime(), store, group, vote, chunks);
     let reply = client(channel).snapshot(peers.identify(target, ReceiverStream::new(queue))).await;
     let read = reader.await.map_err(|e| Status::internal(e.to_string()))?;
     // A reader that failed is why the receiver got only a part: its reason comes first.
@@ -133,25 +135,70 @@ async fn transfer(
     Ok((vote, bytes))
 }
 
+/// On a thread of its own; on a runtime that has no other, as a task beside the others.
+fn spawn_reader(
+    runtime: &Handle,
+    store: Store,
+    group: GroupId,
+    vote: Vote,
+    queue: mpsc::Sender<SnapshotChunk>,
+) -> JoinHandle<Result<u64, Status>> {
+    match is_alone(runtime) {
+        true => runtime.spawn(read_stepwise(store, group, vote, queue)),
+        false => runtime.spawn_blocking(move || read(&store, group, vote, &queue)),
+    }
+}
+
 /// Puts the whole snapshot into the queue. Bytes that were read.
 fn read(store: &Store, group: GroupId, vote: Vote, queue: &mpsc::Sender<SnapshotChunk>) -> Result<u64, Status> {
-    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("reading the snapshot: {e}"));
-    let snapshot = store.snapshot(group).map_err(|e| failed(&e))?;
-    let meta = meta_of(&snapshot.applied).map_err(|e| failed(&e))?.unwrap_or_default();
-    let header = wire::encode_snapshot_header(&SnapshotHeader { group: group.0, vote, meta });
+    let (first, snapshot) = open(store, group, vote)?;
     let mut bytes = 0;
     // A queue that takes nothing more belongs to a call that has ended, and its own error says why.
-    if queue.blocking_send(SnapshotChunk { header, ..SnapshotChunk::default() }).is_err() {
+    if queue.blocking_send(first).is_err() {
         return Ok(bytes);
     }
     for data in snapshot {
-        let data = data.map_err(|e| failed(&e))?;
+        let data = data.map_err(unreadable)?;
         bytes += data.len() as u64;
         if queue.blocking_send(SnapshotChunk { data, ..SnapshotChunk::default() }).is_err() {
             return Ok(bytes);
         }
     }
     Ok(bytes)
+}
+
+/// As [`read`], giving way to other tasks while the queue is full.
+async fn read_stepwise(
+    store: Store,
+    group: GroupId,
+    vote: Vote,
+    queue: mpsc::Sender<SnapshotChunk>,
+) -> Result<u64, Status> {
+    let (first, snapshot) = open(&store, group, vote)?;
+    let mut bytes = 0;
+    if queue.send(first).await.is_err() {
+        return Ok(bytes);
+    }
+    for data in snapshot {
+        let data = data.map_err(unreadable)?;
+        bytes += data.len() as u64;
+        if queue.send(SnapshotChunk { data, ..SnapshotChunk::default() }).await.is_err() {
+            return Ok(bytes);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The header, and what follows it.
+fn open(store: &Store, group: GroupId, vote: Vote) -> Result<(SnapshotChunk, Snapshot), Status> {
+    let snapshot = store.snapshot(group).map_err(unreadable)?;
+    let meta = meta_of(&snapshot.applied).map_err(unreadable)?.unwrap_or_default();
+    let header = wire::encode_snapshot_header(&SnapshotHeader { group: group.0, vote, meta });
+    Ok((SnapshotChunk { header, ..SnapshotChunk::default() }, snapshot))
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Status {
+    Status::internal(format!("reading the snapshot: {error}"))
 }
 
 // ------------------------------------------------------------------------------------------------------------ receiving
@@ -174,7 +221,7 @@ pub(crate) async fn receive(
     tracing::info!(%group, from, "receiving a snapshot");
     let (queue, work) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
     let store = served.store.clone();
-    let writer = transport.runtime().spawn_blocking(move || write(&store, group, work));
+    let writer = spawn_writer(transport.runtime(), store, group, work);
     let mut bytes = 0;
     while let Some(chunk) = next(&mut chunks).await? {
         bytes += chunk.data.len() as u64;
@@ -200,9 +247,34 @@ async fn next(chunks: &mut Streaming<SnapshotChunk>) -> Result<Option<SnapshotCh
     next.map_err(|_| Status::deadline_exceeded(format!("no chunk of the snapshot within {IDLE:?}")))?
 }
 
+/// As [`spawn_reader`].
+fn spawn_writer(
+    runtime: &Handle,
+    store: Store,
+    group: GroupId,
+    work: mpsc::Receiver<Bytes>,
+) -> JoinHandle<Result<ReceivedSnapshot, StoreError>> {
+    match is_alone(runtime) {
+        true => runtime.spawn(write_stepwise(store, group, work)),
+        false => runtime.spawn_blocking(move || write(&store, group, work)),
+    }
+}
+
 fn write(store: &Store, group: GroupId, mut work: mpsc::Receiver<Bytes>) -> Result<ReceivedSnapshot, StoreError> {
     let mut receiver = store.snapshot_receiver(group)?;
     while let Some(chunk) = work.blocking_recv() {
+        receiver.chunk(&chunk)?;
+    }
+    receiver.finish()
+}
+
+async fn write_stepwise(
+    store: Store,
+    group: GroupId,
+    mut work: mpsc::Receiver<Bytes>,
+) -> Result<ReceivedSnapshot, StoreError> {
+    let mut receiver = store.snapshot_receiver(group)?;
+    while let Some(chunk) = work.recv().await {
         receiver.chunk(&chunk)?;
     }
     receiver.finish()

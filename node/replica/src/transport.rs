@@ -15,7 +15,7 @@
 //!
 //! Called by `network` (requests) and `service` (the other end).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
+use crate::net::{Net, RealNet};
 use crate::peers::{Peers, client, endpoint};
 use crate::types::{NodeId, Raft};
 
@@ -73,22 +74,33 @@ pub struct PeerTransport {
     peers: Peers,
     runtime: Handle,
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
-    groups: RwLock<HashMap<GroupId, Served>>,
-    receiving: Mutex<HashSet<GroupId>>,
+    groups: RwLock<BTreeMap<GroupId, Served>>,
+    receiving: Mutex<BTreeSet<GroupId>>,
     closed: watch::Sender<bool>,
     /// This node is about to stop: it takes no leadership over any more.
     draining: AtomicBool,
 }
 
 impl PeerTransport {
-    /// For this node; connections are made and served on the current runtime.
+    /// For this node, over real sockets; connections are made and served on the current runtime.
     pub fn new(node_id: NodeId, incarnation: impl Into<String>) -> Arc<Self> {
+        Self::over(Arc::new(RealNet), node_id, incarnation, BTreeMap::new())
+    }
+
+    /// As [`PeerTransport::new`], over that net. A node that `dial` names is connected to at the address there, whatever its recorded
+    /// one is.
+    pub fn over(
+        net: Arc<dyn Net>,
+        node_id: NodeId,
+        incarnation: impl Into<String>,
+        dial: BTreeMap<NodeId, String>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            peers: Peers::new(node_id, incarnation.into()),
+            peers: Peers::new(net, node_id, incarnation.into(), dial),
             runtime: Handle::current(),
             links: Mutex::new(BTreeMap::new()),
-            groups: RwLock::new(HashMap::new()),
-            receiving: Mutex::new(HashSet::new()),
+            groups: RwLock::new(BTreeMap::new()),
+            receiving: Mutex::new(BTreeSet::new()),
             closed: watch::Sender::new(false),
             draining: AtomicBool::new(false),
         })
@@ -193,8 +205,8 @@ pub(crate) struct Connection {
 #[derive(Default)]
 struct Waiting {
     ended: bool,
-    requests: HashMap<u64, oneshot::Sender<Frame>>,
-    sessions: HashMap<u64, mpsc::UnboundedSender<Frame>>,
+    requests: BTreeMap<u64, oneshot::Sender<Frame>>,
+    sessions: BTreeMap<u64, mpsc::UnboundedSender<Frame>>,
 }
 
 impl Link {
@@ -375,9 +387,9 @@ async fn keep_connected(transport: Arc<PeerTransport>, link: Arc<Link>) {
 
 async fn connect_and_serve(transport: &Arc<PeerTransport>, link: &Arc<Link>) -> Result<(), Status> {
     let node = link.node;
-    let address = transport.peers.address(node);
+    let address = transport.peers.dialled(node);
     let address = address.ok_or_else(|| Status::unavailable(format!("the address of node {node} is not known")))?;
-    let channel = endpoint(&address)?.connect().await;
+    let channel = transport.peers.net().connect(endpoint(&address)?).await;
     let channel = channel.map_err(|e| Status::unavailable(format!("{address}: {}", causes(&e))))?;
 
     let (out, queue) = mpsc::unbounded_channel();

@@ -21,7 +21,7 @@ use stanchion_proto::admin::{
     StatusReply, StatusRequest,
 };
 use stanchion_proto::command::PutNode;
-use stanchion_replica::Peer;
+use stanchion_replica::{Net, Peer};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -70,7 +70,8 @@ impl Admin for AdminService {
     }
 }
 
-async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, Status> {
+/// Creates a cluster over the members that the request names, this node among them. Its id.
+pub async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, Status> {
     let groups = if request.groups == 0 { GROUPS_DEFAULT } else { request.groups };
     if groups > GROUPS_MAX {
         return Err(Status::invalid_argument(format!(
@@ -91,7 +92,7 @@ async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, S
     }
     // Nothing is changed before all members are known to be there and free.
     for member in members.values_mut() {
-        let status = connect(&member.peer_address).await?.status(alone()).await?.into_inner();
+        let status = to(node, member).await?.status(alone()).await?.into_inner();
         if !status.cluster_id.is_empty() {
             return Err(Status::already_exists(format!(
                 "node {} at {} belongs to cluster {} already; a cluster is created once",
@@ -112,7 +113,7 @@ async fn init(node: &Arc<Node>, request: InitClusterRequest) -> Result<String, S
     let adopt =
         AdoptClusterRequest { cluster_id: cluster_id.clone(), members: members.values().cloned().collect(), groups };
     for member in members.values() {
-        connect(&member.peer_address).await?.adopt_cluster(adopt.clone()).await.map_err(|status| {
+        to(node, member).await?.adopt_cluster(adopt.clone()).await.map_err(|status| {
             Status::internal(format!(
                 "node {} could not adopt cluster {cluster_id}: {}; nodes before it have: wipe their data folders before \
                  trying again",
@@ -197,7 +198,8 @@ async fn cluster_status(node: &Arc<Node>) -> StatusReply {
     let peers = node.neighbours.transport.peers().list();
     let others = peers.into_iter().filter(|peer| peer.node_id != node.id());
     let asked = others.map(|peer| async move {
-        let ask = async { Ok::<_, Status>(connect(&peer.address).await?.status(alone()).await?.into_inner()) };
+        let member = Member { node_id: peer.node_id, peer_address: peer.address.clone(), ..Member::default() };
+        let ask = async { Ok::<_, Status>(to(node, &member).await?.status(alone()).await?.into_inner()) };
         let reply = tokio::time::timeout(STATUS_WITHIN, ask).await;
         (peer, reply.ok().and_then(Result::ok))
     });
@@ -231,11 +233,18 @@ fn alone() -> Request<StatusRequest> {
     request
 }
 
+/// A client of that member's admin service.
+async fn to(node: &Node, member: &Member) -> Result<AdminClient<Channel>, Status> {
+    let peers = node.neighbours.transport.peers();
+    connect(&**peers.net(), peers.dial(member.node_id).unwrap_or(&member.peer_address)).await
+}
+
 /// A client of the admin service at a peer address.
-pub async fn connect(address: &str) -> Result<AdminClient<Channel>, Status> {
+pub async fn connect(net: &dyn Net, address: &str) -> Result<AdminClient<Channel>, Status> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| Status::invalid_argument(format!("`{address}` is not an address: {error}")))?;
-    let channel = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ASK_WITHIN).connect().await.map_err(|error| {
+    let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ASK_WITHIN);
+    let channel = net.connect(endpoint).await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         Status::unavailable(format!("no node answers at {address}{cause}"))
     })?;

@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub peer: SocketAddr,
+    /// Where this node connects to others, by their numbers, instead of at their recorded peer addresses.
+    pub dial: BTreeMap<u64, String>,
     pub insecure: bool,
     pub log_format: LogFormat,
     pub limits: Limits,
@@ -66,6 +68,8 @@ struct File {
     grpc: Option<String>,
     http: Option<String>,
     peer: Option<String>,
+    #[serde(default)]
+    dial: BTreeMap<String, String>,
     insecure: Option<bool>,
     log_format: Option<LogFormat>,
     #[serde(default)]
@@ -106,6 +110,7 @@ impl NodeConfig {
             grpc: address("grpc", &args.grpc)?,
             http: address("http", &args.http)?,
             peer: address("peer", &args.peer)?,
+            dial: BTreeMap::new(),
             insecure: args.insecure,
             log_format: args.log_format,
             limits,
@@ -148,6 +153,10 @@ impl NodeConfig {
             Some(other) => return Err(wrong("log_format", other, "the formats are human and json")),
             None => file.log_format.unwrap_or_default(),
         };
+        let dial = match env(&variable("dial")) {
+            Some(text) => dial(pairs(&text)?)?,
+            None => dial(file.dial)?,
+        };
         Self {
             node_id,
             data: text("data", file.data.map(|p| p.to_string_lossy().into_owned()))?.into(),
@@ -155,6 +164,7 @@ impl NodeConfig {
             grpc: address("grpc", &text("grpc", file.grpc)?)?,
             http: address("http", &text("http", file.http)?)?,
             peer: address("peer", &text("peer", file.peer)?)?,
+            dial,
             insecure: insecure || args.insecure,
             log_format,
             limits,
@@ -198,6 +208,41 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), ConfigE
         .parse()
         .map_err(|_| wrong(&format!("limit {name}"), value, "a limit is a whole number that is not negative"))?;
     Ok(limits.set(name, number)?)
+}
+
+/// `2=HOST:PORT,3=HOST:PORT`, as the environment has it.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let pair = |part: &str| match part.split_once('=') {
+        Some((node, address)) => Ok((node.trim().to_owned(), address.trim().to_owned())),
+        None => {
+            Err(wrong("dial", part, "a node's number, `=` and HOST:PORT belong here, and a comma between two of them"))
+        }
+    };
+    parts.map(pair).collect()
+}
+
+/// Names are not looked up here: what stands there may begin to listen later than this node.
+fn dial(named: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<u64, String>, ConfigError> {
+    let mut dial = BTreeMap::new();
+    for (node, address) in named {
+        let said = format!("{node}={address}");
+        let number = match node.parse::<u64>() {
+            Ok(0) => return Err(wrong("dial", &said, "node numbers begin at 1")),
+            Ok(number) => number,
+            Err(_) => return Err(wrong("dial", &said, &format!("`{node}` is not the number of a node"))),
+        };
+        let is_address = address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+        if !is_address {
+            return Err(wrong("dial", &said, "not HOST:PORT"));
+        }
+        if dial.insert(number, address).is_some() {
+            return Err(wrong("dial", &said, &format!("node {number} is named twice")));
+        }
+    }
+    Ok(dial)
 }
 
 fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

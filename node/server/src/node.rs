@@ -9,7 +9,10 @@
 //!
 //! Never: a listener before its address is known to be free; data opened that belongs to another cluster or node.
 //!
-//! Called by `main`.
+//! What a node stands on (sockets, the end of its process, the thread of its log) is given to it as [`Surroundings`]: real ones by [`start`],
+//! others by the simulator, which runs several nodes in one thread.
+//!
+//! Called by `main` and by `node/sim`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -24,12 +27,13 @@ use stanchion_engine::limits::Limits;
 use stanchion_proto::admin::admin_server::AdminServer;
 use stanchion_proto::node::PingRequest;
 use stanchion_proto::node::peer_server::PeerServer;
-use stanchion_replica::{PEER_MESSAGE_BYTES_MAX, PeerTransport, Replica, ReplicaOptions};
-use stanchion_store::{Store, StoreOptions};
+use stanchion_replica::{
+    FatalHook, Listener, Net, PEER_MESSAGE_BYTES_MAX, PeerTransport, RealNet, Replica, ReplicaOptions, Timings,
+    incoming, off_thread,
+};
+use stanchion_store::{Faults, LogWriter, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -138,45 +142,100 @@ pub struct Running {
     servers: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
 }
 
+/// What a node stands on.
+pub struct Surroundings {
+    /// For the gRPC and peer addresses, and for connections to other nodes.
+    pub net: Arc<dyn Net>,
+    /// What the HTTP port shows. Without figures there is no HTTP port.
+    pub figures: Option<PrometheusHandle>,
+    /// The runtime of Raft and the peer address.
+    pub consensus: tokio::runtime::Handle,
+    /// Must end the node: a replica cannot go on.
+    pub fatal: FatalHook,
+    pub store: StoreHooks,
+    pub timings: Timings,
+}
+
+/// What a node's store stands on.
+pub struct StoreHooks {
+    /// Must end the node: its disk can no longer be trusted.
+    pub fatal: FatalHook,
+    pub log_writer: LogWriter,
+    /// For tests.
+    pub faults: Option<Faults>,
+    /// Little memory: for many nodes in one process.
+    pub small: bool,
+}
+
+impl Surroundings {
+    /// A process of its own: this machine's sockets, and an end of the process where a node must stop.
+    pub fn real(figures: PrometheusHandle, consensus: tokio::runtime::Handle) -> Self {
+        Self {
+            net: Arc::new(RealNet),
+            figures: Some(figures),
+            consensus,
+            fatal: ReplicaOptions::default().fatal,
+            store: StoreHooks {
+                fatal: Arc::new(stop_at_once),
+                log_writer: LogWriter::Thread,
+                faults: None,
+                small: false,
+            },
+            timings: Timings::default(),
+        }
+    }
+}
+
 struct Listeners {
-    grpc: TcpListener,
-    http: TcpListener,
-    peer: TcpListener,
+    grpc: Box<dyn Listener>,
+    http: Option<TcpListener>,
+    peer: Box<dyn Listener>,
 }
 
 impl Listeners {
-    async fn bind(config: &NodeConfig) -> anyhow::Result<Self> {
-        Ok(Self {
-            grpc: bind("grpc", config.grpc).await?,
-            http: bind("http", config.http).await?,
-            peer: bind("peer", config.peer).await?,
-        })
+    async fn bind(config: &NodeConfig, net: &dyn Net, with_http: bool) -> anyhow::Result<Self> {
+        let grpc = net.bind(config.grpc).await.map_err(|error| not_bound("grpc", config.grpc, &error))?;
+        let http = match with_http {
+            true => Some(TcpListener::bind(config.http).await.map_err(|error| not_bound("http", config.http, &error))?),
+            false => None,
+        };
+        let peer = net.bind(config.peer).await.map_err(|error| not_bound("peer", config.peer, &error))?;
+        Ok(Self { grpc, http, peer })
     }
 
-    fn addresses(&self) -> std::io::Result<Addresses> {
-        Ok(Addresses { grpc: self.grpc.local_addr()?, http: self.http.local_addr()?, peer: self.peer.local_addr()? })
+    fn addresses(&self, config: &NodeConfig) -> std::io::Result<Addresses> {
+        let http = self.http.as_ref().map_or(Ok(config.http), TcpListener::local_addr)?;
+        Ok(Addresses { grpc: self.grpc.local_addr()?, http, peer: self.peer.local_addr()? })
     }
 }
 
-async fn bind(name: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+fn not_bound(name: &str, address: std::net::SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            anyhow!("the {name} address {address} is in use by another process; choose another one with the setting `{name}`")
+            anyhow!(
+                "the {name} address {address} is in use by another process; choose another one with the setting `{name}`"
+            )
         }
         _ => anyhow!("cannot listen on the {name} address {address}: {error}"),
-    })
+    }
 }
 
-/// Starts a node. It serves once [`Node::readiness`] says so; without a cluster it listens and waits.
+/// Starts a node on this machine's sockets, in a process of its own.
 pub async fn start(
     config: NodeConfig,
     figures: PrometheusHandle,
     consensus: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
-    let listeners = Listeners::bind(&config).await?;
-    let addresses = listeners.addresses()?;
+    start_on(config, Surroundings::real(figures, consensus)).await
+}
+
+/// Starts a node. It serves once [`Node::readiness`] says so; without a cluster it listens and waits.
+pub async fn start_on(config: NodeConfig, around: Surroundings) -> anyhow::Result<Running> {
+    let Surroundings { net, figures, consensus, fatal, store: hooks, timings } = around;
+    let listeners = Listeners::bind(&config, &*net, figures.is_some()).await?;
+    let addresses = listeners.addresses(&config)?;
     let limits = Arc::new(config.limits.clone());
-    let store = open_store(&config, &limits).await?;
+    let store = open_store(&config, &limits, hooks).await?;
     let identity = store.identity();
     if let Some(cluster_id) = &identity.cluster_id {
         // Refuses a folder of another node.
@@ -185,7 +244,8 @@ pub async fn start(
 
     let clients = tokio::runtime::Handle::current();
     let (node_id, incarnation) = (config.node_id, identity.incarnation.clone());
-    let transport = consensus.spawn(async move { PeerTransport::new(node_id, incarnation) }).await?;
+    let dial = config.dial.clone();
+    let transport = consensus.spawn(async move { PeerTransport::over(net, node_id, incarnation, dial) }).await?;
     let liveness = Arc::new(Liveness::new(config.node_id));
     let neighbours = Nodes::new(config.node_id, liveness, transport.clone());
     let dispatch = Dispatch::new(limits.clone());
@@ -219,10 +279,12 @@ pub async fn start(
     let mut servers = Vec::new();
     let peers = serve_peers(node.clone(), listeners.peer, clients.clone(), over.clone());
     servers.push(consensus.spawn(peers));
-    let web = http::serve(node.clone(), figures, listeners.http, over.clone());
-    servers.push(tokio::spawn(async move { web.await.context("the HTTP server ended") }));
+    if let (Some(figures), Some(listener)) = (figures, listeners.http) {
+        let web = http::serve(node.clone(), figures, listener, over.clone());
+        servers.push(tokio::spawn(async move { web.await.context("the HTTP server ended") }));
+    }
 
-    let options = ReplicaOptions { limits, ..ReplicaOptions::default() };
+    let options = ReplicaOptions { timings, limits, fatal };
     let replica = consensus.spawn(Replica::open(store, transport, options)).await??;
     if node.replica.set(replica).is_err() {
         return Err(anyhow!("the node was started twice"));
@@ -236,12 +298,18 @@ pub async fn start(
     Ok(Running { node, consensus, over, servers })
 }
 
-async fn open_store(config: &NodeConfig, limits: &Limits) -> anyhow::Result<Store> {
-    let mut options = if config.ephemeral { StoreOptions::ephemeral() } else { StoreOptions::new(&config.data) };
+async fn open_store(config: &NodeConfig, limits: &Limits, hooks: StoreHooks) -> anyhow::Result<Store> {
+    let mut options = match (config.ephemeral, hooks.small) {
+        (true, _) => StoreOptions::ephemeral(),
+        (false, true) => StoreOptions::small(&config.data),
+        (false, false) => StoreOptions::new(&config.data),
+    };
     options.entry_cache_bytes_per_group = usize::try_from(limits.entry_cache_bytes_max)?;
     options.run_cache_bytes_per_group = usize::try_from(limits.run_cache_bytes_max)?;
-    options.fatal = Some(Arc::new(stop_at_once));
-    Ok(tokio::task::spawn_blocking(move || Store::open(options)).await??)
+    options.fatal = Some(hooks.fatal);
+    options.log_writer = hooks.log_writer;
+    options.faults = hooks.faults;
+    Ok(off_thread(move || Store::open(options)).await??)
 }
 
 /// The disk can no longer be trusted: a node that went on could lose what it acknowledged.
@@ -303,7 +371,7 @@ impl Running {
             self.consensus.spawn(async move { replica.shutdown().await }).await?;
         }
         let store = node.store.clone();
-        tokio::task::spawn_blocking(move || store.shutdown()).await??;
+        off_thread(move || store.shutdown()).await??;
         tracing::info!(seconds = begun.elapsed().as_secs_f64(), "ended");
         Ok(())
     }
@@ -311,7 +379,7 @@ impl Running {
 
 async fn serve_peers(
     node: Arc<Node>,
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
     clients: tokio::runtime::Handle,
     over: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -319,11 +387,6 @@ async fn serve_peers(
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(AdminService::new(node, clients));
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            let _ = stream.set_nodelay(true);
-        })
-    });
     // Streams between nodes do not end by themselves, so the end is not waited for beyond the listener's.
     let server = Server::builder()
         .initial_stream_window_size(16 * 1024 * 1024)
@@ -332,7 +395,7 @@ async fn serve_peers(
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .add_service(peer)
         .add_service(admin)
-        .serve_with_incoming(incoming);
+        .serve_with_incoming(incoming(listener));
     tokio::select! {
         outcome = server => outcome.context("the peer server ended"),
         () = over.cancelled() => Ok(()),

@@ -72,6 +72,11 @@ impl Db {
             (HISTORY, history_family(cache, each)),
             (GROUPS, family(cache, 4 * MIB)),
         ];
+        if options.log_writer.is_driven() {
+            // Its end may be meant as a crash. RocksDB would flush what has no write-ahead log.
+            let crashing = db.get_options_from_string("avoid_flush_during_shutdown=true");
+            db = crashing.map_err(|e| StoreError::rocks("options of the state", e))?;
+        }
         Self::open(dir, "state", &db, families)
     }
 

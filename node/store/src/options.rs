@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::fatal::FatalHook;
+use crate::log::Turns;
 
 const MIB: usize = 1024 * 1024;
 
@@ -23,6 +24,26 @@ pub enum FaultPoint {
 
 /// Asked before each write; an error stands for the disk's.
 pub type Faults = Arc<dyn Fn(FaultPoint) -> io::Result<()> + Send + Sync>;
+
+/// Who takes the turns of the log's writer: each writes what has gathered, syncs once, and calls back.
+#[derive(Clone, Default)]
+pub enum LogWriter {
+    /// A thread of the store's own.
+    #[default]
+    Thread,
+    /// Whoever is given the turns, when the store is opened. Such a store has no thread of its own, and can be lost as in a crash, in a
+    /// process that goes on: dropping it, or the turns, without a shutdown writes nothing more and flushes nothing.
+    Driven(Arc<dyn Fn(Turns) + Send + Sync>),
+}
+
+impl LogWriter {
+    pub(crate) fn is_driven(&self) -> bool {
+        match self {
+            Self::Thread => false,
+            Self::Driven(_) => true,
+        }
+    }
+}
 
 /// See the module. Sizes are in bytes.
 #[derive(Clone)]
@@ -43,6 +64,7 @@ pub struct StoreOptions {
     pub entry_cache_bytes_per_group: usize,
     /// Decoded runs of a group kept in memory.
     pub run_cache_bytes_per_group: usize,
+    pub log_writer: LogWriter,
     /// Called once when the disk fails or corrupt data is met. Without one the store stops and says so in the log only.
     pub fatal: Option<FatalHook>,
     /// For tests.
@@ -61,8 +83,22 @@ impl StoreOptions {
             log_memtables_bytes: 32 * MIB,
             entry_cache_bytes_per_group: 4 * MIB,
             run_cache_bytes_per_group: 32 * MIB,
+            log_writer: LogWriter::Thread,
             fatal: None,
             faults: None,
+        }
+    }
+
+    /// A synced store with little memory: for tests with many stores in one process. Its state has room for more than a test writes
+    /// between two checkpoints, so that only these flush it, and not RocksDB at a time of its own choosing.
+    pub fn small(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            block_cache_bytes: 4 * MIB,
+            state_memtables_bytes: 32 * MIB,
+            log_memtables_bytes: 8 * MIB,
+            entry_cache_bytes_per_group: MIB,
+            run_cache_bytes_per_group: 4 * MIB,
+            ..Self::new(dir)
         }
     }
 

@@ -167,6 +167,7 @@ impl Store {
         self.log(group).forget(Box::new(move |result| {
             let _ = sent.send(result);
         }));
+        self.inner.log.catch_up();
         let done = done.recv().map_err(|_| StoreError::Closed)?;
         done.map_err(|e| StoreError::io(format!("log of group {group}"), e))?;
         let db = &self.inner.state.db;

@@ -1,9 +1,10 @@
 //! Who is let in, and who is refused.
 
 use super::*;
+use crate::net::RealNet;
 
 fn peers(node: NodeId, incarnation: &str) -> Peers {
-    let peers = Peers::new(node, incarnation.into());
+    let peers = Peers::new(Arc::new(RealNet), node, incarnation.into(), BTreeMap::new());
     peers.set_cluster_id("c");
     for node_id in 1..=3 {
         peers.set(Peer { node_id, address: format!("127.0.0.1:{node_id}"), incarnation: None });

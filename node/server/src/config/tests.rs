@@ -55,3 +55,31 @@ fn other_machines_reach_it_only_when_told_so() {
     assert!(matches!(load(&open, &[]), Err(ConfigError::Insecure { name: "grpc", .. })));
     assert!(load(&open, &[("STANCHION_INSECURE", "true")]).is_ok());
 }
+
+#[test]
+fn other_nodes_can_be_dialled_elsewhere_than_recorded() {
+    let filed = GOOD.replace("[limits]", "dial = { 1 = \"127.0.0.1:9001\", 3 = \"proxy.internal:9003\" }\n[limits]");
+    let of = |pairs: &[(u64, &str)]| pairs.iter().map(|(n, a)| (*n, (*a).to_owned())).collect::<BTreeMap<_, _>>();
+    assert_eq!(load(GOOD, &[]).unwrap().dial, of(&[]));
+    assert_eq!(load(&filed, &[]).unwrap().dial, of(&[(1, "127.0.0.1:9001"), (3, "proxy.internal:9003")]));
+    let config = load(&filed, &[("STANCHION_DIAL", "4=[::1]:9, 5=10.0.0.1:80,")]).unwrap();
+    assert_eq!(config.dial, of(&[(4, "[::1]:9"), (5, "10.0.0.1:80")]), "the variable replaces what the file says");
+}
+
+#[test]
+fn a_wrong_dial_is_named() {
+    let refusals = [
+        ("2", "`dial` is `2`: a node's number"),
+        ("x=1.2.3.4:5", "`x` is not the number of a node"),
+        ("0=1.2.3.4:5", "node numbers begin at 1"),
+        ("2=nonsense", "`dial` is `2=nonsense`: not HOST:PORT"),
+        ("2=host:99999", "not HOST:PORT"),
+        ("2=:5", "not HOST:PORT"),
+        ("2=host:0", "not HOST:PORT"),
+        ("2=a:1,2=b:2", "node 2 is named twice"),
+    ];
+    for (text, expected) in refusals {
+        let error = load(GOOD, &[("STANCHION_DIAL", text)]).unwrap_err().to_string();
+        assert!(error.contains("`dial`") && error.contains(expected), "{text}: {error}");
+    }
+}

@@ -39,9 +39,7 @@ use anyhow::Context as _;
 use stanchion_proto::FILE_DESCRIPTOR_SET;
 use stanchion_proto::temporal::operatorservice::v1::operator_service_server::OperatorServiceServer;
 use stanchion_proto::temporal::workflowservice::v1::workflow_service_server::WorkflowServiceServer;
-use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
+use stanchion_replica::{Listener, incoming};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
@@ -74,7 +72,7 @@ async fn waiting<R: GroupCall>(node: Arc<Node>, mut request: R, context: Context
 }
 
 /// Serves clients until the token is cancelled; then ends calls in flight.
-pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(node: Arc<Node>, listener: Box<dyn Listener>, over: CancellationToken) -> anyhow::Result<()> {
     let request_bytes_max = usize::try_from(node.limits.request_bytes_max)?;
     let frontend = Frontend { node: node.clone() };
     let workflows = WorkflowServiceServer::new(frontend.clone())
@@ -90,11 +88,6 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
     let health = HealthServer::new(HealthService::new(node)).accept_compressed(CompressionEncoding::Gzip);
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            let _ = stream.set_nodelay(true);
-        })
-    });
     Server::builder()
         .layer(deadline::Deadlines)
         .layer(tower::util::MapResponseLayer::new(oversize::reword::<tonic::body::Body>))
@@ -107,7 +100,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, over: CancellationTok
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(incoming, over.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming(listener), over.cancelled_owned())
         .await
         .context("the gRPC server ended")
 }

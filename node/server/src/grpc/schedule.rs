@@ -22,6 +22,7 @@ use stanchion_proto::temporal::schedule::v1::Schedule;
 use stanchion_proto::temporal::schedule::v1::schedule_action::Action;
 use stanchion_proto::temporal::workflow::v1::NewWorkflowExecutionInfo;
 use stanchion_proto::temporal::workflowservice::v1::*;
+use stanchion_replica::off_thread;
 
 use super::search_attributes;
 use super::workflow::{self, done, new_request_id};
@@ -93,7 +94,7 @@ async fn read(at: &Here, namespace: &Namespace, schedule_id: &str) -> Result<(Sc
 
 /// Looking for times is arithmetic, but may be a lot of it: not on a thread that serves others.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CallError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| CallError::Fatal(error.to_string()))
+    off_thread(work).await.map_err(|error| CallError::Fatal(error.to_string()))
 }
 
 impl GroupCall for CreateScheduleRequest {

@@ -10,6 +10,7 @@ use stanchion_engine::{Rejection, ShardTime};
 use stanchion_proto::row::{ScheduleRow, VisibilityRow};
 use stanchion_proto::temporal::schedule::v1::ScheduleListEntry;
 use stanchion_proto::temporal::workflowservice::v1::*;
+use stanchion_replica::off_thread;
 use tonic::Status;
 
 use super::search_attributes;
@@ -35,7 +36,7 @@ pub async fn list_schedules(
         visibility::list(&node, &namespace, Entity::Schedule, &request.query, size, token, context.deadline()).await?;
     let now = wall();
     let namespace_id = namespace.id.clone();
-    let entries = tokio::task::spawn_blocking(move || {
+    let entries = off_thread(move || {
         page.rows.into_iter().map(|row| entry(row, &namespace_id, now)).collect::<Result<Vec<_>, _>>()
     });
     let mut schedules = entries.await.map_err(|error| CallError::Fatal(error.to_string()))??;

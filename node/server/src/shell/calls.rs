@@ -17,6 +17,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
     PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse, RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse,
 };
+use stanchion_replica::off_thread;
 use stanchion_store::CommittedReader;
 
 use super::term::LeaderTerm;
@@ -64,7 +65,7 @@ impl LeaderTerm {
     ) -> Result<T, CallError> {
         self.handle.read_index().await?;
         let reader = self.handle.reader();
-        tokio::task::spawn_blocking(move || look(&reader))
+        off_thread(move || look(&reader))
             .await
             .map_err(|error| CallError::Fatal(format!("a read ended early: {error}")))?
     }

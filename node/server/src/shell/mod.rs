@@ -30,7 +30,7 @@ mod term;
 mod updates;
 mod watchers;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::meta::Meta;
@@ -64,12 +64,12 @@ pub struct Parts {
 /// The terms of this node, by group.
 pub struct Shells {
     parts: Parts,
-    terms: RwLock<HashMap<GroupId, Arc<LeaderTerm>>>,
+    terms: RwLock<BTreeMap<GroupId, Arc<LeaderTerm>>>,
 }
 
 impl Shells {
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, terms: RwLock::new(HashMap::new()) })
+        Arc::new(Self { parts, terms: RwLock::new(BTreeMap::new()) })
     }
 
     /// The term of a group, if this node leads it and is ready to serve.
@@ -79,9 +79,7 @@ impl Shells {
 
     /// Groups that are served here now.
     pub fn led(&self) -> Vec<GroupId> {
-        let mut led: Vec<_> = self.terms.read().keys().copied().collect();
-        led.sort_unstable();
-        led
+        self.terms.read().keys().copied().collect()
     }
 
     /// All terms of this node.

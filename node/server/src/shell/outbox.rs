@@ -31,6 +31,7 @@ use stanchion_engine::{GroupId, Reply, Slot, mutant, outbox};
 use stanchion_proto::command::{AckOutbox, Command, DeliverOutbox, OutboxDelivery, OutboxMark, command::Kind};
 use stanchion_proto::node::DeliverOutboxRequest;
 use stanchion_proto::row::outbox_message::Kind as Message;
+use stanchion_replica::off_thread;
 use tokio::sync::Notify;
 
 use super::CallError;
@@ -314,7 +315,7 @@ impl Drainer {
             let (term, applied) = (self.term.clone(), self.applied.clone());
             self.flights.push(Box::pin(async move {
                 let group = term.group();
-                match tokio::task::spawn_blocking(move || term.load_outbox(&applied)).await {
+                match off_thread(move || term.load_outbox(&applied)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%group, %error, "the outbox could not be read"),
                     Err(error) => tracing::error!(%group, %error, "reading the outbox ended early"),

@@ -108,7 +108,10 @@ impl PendingWindow {
                 }
             }
         }
-        due.sort_by(|a, b| (a.scheduled_at, &a.task.run).cmp(&(b.scheduled_at, &b.task.run)));
+        due.sort_by(|a, b| {
+            let place = |offer: &Offer| (offer.task.scheduled_event_id, offer.kind);
+            (a.scheduled_at, &a.task.run, place(a)).cmp(&(b.scheduled_at, &b.task.run, place(b)))
+        });
         due
     }
 

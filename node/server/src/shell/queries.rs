@@ -152,9 +152,12 @@ impl Queries {
 
     /// The term is over: all askers see their channel close and ask the new leader.
     pub fn close(&self) {
-        self.runs.lock().clear();
+        // In an order that does not differ from one run of the process to the next.
+        let runs = std::mem::take(&mut *self.runs.lock());
+        drop(BTreeMap::from_iter(runs));
         self.arriving.lock().clear();
-        self.direct.lock().clear();
+        let direct = std::mem::take(&mut *self.direct.lock());
+        drop(BTreeMap::from_iter(direct));
     }
 }
 

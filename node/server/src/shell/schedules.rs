@@ -14,6 +14,7 @@ use stanchion_engine::effects::TimerKey;
 use stanchion_engine::schedule::{self, due};
 use stanchion_engine::{Reply, timer_queue};
 use stanchion_proto::command::{Command, command::Kind};
+use stanchion_replica::off_thread;
 
 use super::CallError;
 use super::term::LeaderTerm;
@@ -88,7 +89,7 @@ impl LeaderTerm {
             let (namespace, id) = (namespace_id.to_owned(), schedule_id.to_owned());
             // The time that the tick will be held against: the wall clock may be ahead of it.
             let now = self.handle.now();
-            let look = tokio::task::spawn_blocking(move || {
+            let look = off_thread(move || {
                 let Some(row) = schedule::read(&reader, &namespace, &id)? else { return Ok(None) };
                 if row.deleted || row.wake_at == 0 || row.wake_at > now.0 {
                     return Ok(None);

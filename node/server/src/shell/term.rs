@@ -14,7 +14,7 @@ use stanchion_engine::{Effects, GroupId, Reply, ShardTime, Slot, batch, read};
 use stanchion_proto::command::{
     Command, FireTimers, RunRef, TimeoutWorkflowTask, TimerKey as WireTimerKey, command::Kind,
 };
-use stanchion_replica::{EffectSink, GroupHandle, TermId};
+use stanchion_replica::{EffectSink, GroupHandle, TermId, off_thread};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +112,7 @@ impl LeaderTerm {
     /// Reads timers, pending tasks, waiting messages and running batch operations. Effects of new entries may arrive meanwhile.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), CallError> {
         let term = self.clone();
-        tokio::task::spawn_blocking(move || {
+        off_thread(move || {
             term.load_timers()?;
             term.load_pending()?;
             term.load_outbox(&std::collections::BTreeMap::new())?;
@@ -265,7 +265,7 @@ impl LeaderTerm {
             let now = self.handle.now();
             if !full && now.0 >= self.due.lock().horizon().0 - HORIZON_NANOS / 2 {
                 let term = self.clone();
-                match tokio::task::spawn_blocking(move || term.load_timers()).await {
+                match off_thread(move || term.load_timers()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(group = %self.group(), %error, "timers could not be read"),
                     Err(error) => tracing::error!(group = %self.group(), %error, "reading timers ended early"),
@@ -362,7 +362,7 @@ impl LeaderTerm {
             }
             if self.window.lock().wants_reload() {
                 let term = self.clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || term.load_offers()).await {
+                if let Ok(Err(error)) = off_thread(move || term.load_offers()).await {
                     tracing::error!(group = %self.group(), %error, "pending tasks could not be read");
                 }
             }

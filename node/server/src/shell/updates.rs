@@ -59,7 +59,9 @@ impl UpdateWaiters {
 
     /// Wakes everybody with an error: the term is over.
     pub fn close(&self) {
-        self.waits.lock().clear();
+        // In an order that does not differ from one run of the process to the next.
+        let waits = std::mem::take(&mut *self.waits.lock());
+        drop(BTreeMap::from_iter(waits));
     }
 
     /// Drops entries whose waiters have all gone. Called now and then.

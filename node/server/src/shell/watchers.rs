@@ -2,7 +2,7 @@
 //!
 //! Never: a wake-up that is lost. A waiter subscribes first and reads the run afterwards, so a change between the two is seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 use stanchion_engine::RunKey;
@@ -40,7 +40,9 @@ impl Watchers {
 
     /// Wakes everybody with an error: the term is over.
     pub fn close(&self) {
-        self.runs.lock().clear();
+        // In an order that does not differ from one run of the process to the next.
+        let runs = std::mem::take(&mut *self.runs.lock());
+        drop(BTreeMap::from_iter(runs));
     }
 
     /// Drops entries whose waiters have all gone. Called now and then.

@@ -8,6 +8,7 @@ mod group;
 mod keeper;
 mod recover;
 mod synced;
+mod turns;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -19,12 +20,13 @@ use parking_lot::Mutex;
 use stanchion_engine::GroupId;
 
 pub use group::GroupLog;
+pub use turns::Turns;
 pub use writer::Done;
 
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::fatal::Fatal;
-use crate::options::StoreOptions;
+use crate::options::{LogWriter, StoreOptions};
 
 /// One entry. The store looks at neither part.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,11 +52,16 @@ pub(crate) struct LogShared {
     entry_cache_bytes: usize,
 }
 
-/// The log instance with its writer thread.
+/// The log instance with its writer.
 pub(crate) struct Log {
     shared: Arc<LogShared>,
     groups: Mutex<BTreeMap<GroupId, Arc<GroupLog>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: RunningWriter,
+}
+
+enum RunningWriter {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    Driven(Arc<turns::Seat>),
 }
 
 impl Log {
@@ -85,11 +92,18 @@ impl Log {
         });
         let groups = recover::groups(&shared)?;
         let writer = writer::Writer { queue, db, fatal, options: options.clone(), mark, scratch: Vec::new() };
-        let thread = std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || writer.run())
-            .map_err(|e| StoreError::io("log writer thread", e))?;
-        Ok(Self { shared, groups: Mutex::new(groups), thread: Mutex::new(Some(thread)) })
+        let writer = match &options.log_writer {
+            LogWriter::Thread => {
+                let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run());
+                RunningWriter::Thread(Mutex::new(Some(thread.map_err(|e| StoreError::io("log writer thread", e))?)))
+            }
+            LogWriter::Driven(give) => {
+                let seat = Arc::new(turns::Seat::new(writer));
+                give(Turns::of(seat.clone()));
+                RunningWriter::Driven(seat)
+            }
+        };
+        Ok(Self { shared, groups: Mutex::new(groups), writer })
     }
 
     /// The group's log; an empty one if it has none yet.
@@ -109,17 +123,35 @@ impl Log {
             group.flush_committed();
         }
         self.shared.queue.close();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            self.shared.fatal.raise(&StoreError::Misuse("the log's writer thread panicked".into()));
+        match &self.writer {
+            RunningWriter::Thread(thread) => {
+                if let Some(thread) = thread.lock().take()
+                    && thread.thread().id() != std::thread::current().id()
+                    && thread.join().is_err()
+                {
+                    self.shared.fatal.raise(&StoreError::Misuse("the log's writer thread panicked".into()));
+                }
+            }
+            RunningWriter::Driven(seat) => seat.finish(),
+        }
+    }
+
+    /// Before waiting for the callback of an operation just queued, on a thread that may be the only one: a driven writer writes now
+    /// what is queued.
+    pub fn catch_up(&self) {
+        match &self.writer {
+            RunningWriter::Thread(_) => {}
+            RunningWriter::Driven(seat) => seat.finish(),
         }
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.close();
+        match &self.writer {
+            RunningWriter::Thread(_) => self.close(),
+            // Not shut down before: the node has crashed.
+            RunningWriter::Driven(seat) => seat.abandon(),
+        }
     }
 }

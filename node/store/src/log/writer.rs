@@ -16,6 +16,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -80,7 +81,7 @@ impl Op {
     }
 }
 
-struct Queued {
+pub(super) struct Queued {
     group: GroupId,
     op: Op,
     done: Done,
@@ -101,6 +102,8 @@ struct Waiting {
     /// Of the newest operation queued.
     ticket: u64,
     closed: bool,
+    /// Of whoever drives the writer, while it waits for work.
+    driver: Option<Waker>,
 }
 
 impl Queue {
@@ -119,8 +122,12 @@ impl Queue {
         waiting.ticket += 1;
         let ticket = waiting.ticket;
         waiting.ops.push_back(Queued { group, op, done });
+        let driver = waiting.driver.take();
         drop(waiting);
-        self.wake.notify_one();
+        match driver {
+            Some(driver) => driver.wake(),
+            None => _ = self.wake.notify_one(),
+        }
         ticket
     }
 
@@ -131,8 +138,51 @@ impl Queue {
 
     /// Ends the writer once it has written what is queued.
     pub fn close(&self) {
-        self.waiting.lock().closed = true;
-        self.wake.notify_one();
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let driver = waiting.driver.take();
+        drop(waiting);
+        match driver {
+            Some(driver) => driver.wake(),
+            None => _ = self.wake.notify_one(),
+        }
+    }
+
+    /// Takes no more, and forgets what is queued: nobody will write it, and nobody is told.
+    pub fn abandon(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let (ops, driver) = (std::mem::take(&mut waiting.ops), waiting.driver.take());
+        drop(waiting);
+        // Whoever waits for a callback is woken by its end.
+        drop(ops);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.lock().ops.is_empty()
+    }
+
+    /// Ready when something is queued, or never will be again.
+    pub fn poll_work(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed || !waiting.ops.is_empty() {
+            return Poll::Ready(());
+        }
+        waiting.driver = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// What waits, up to the bounds of one batch; none when closed and empty.
+    pub fn take_now(&self) -> Option<Vec<Queued>> {
+        let mut waiting = self.waiting.lock();
+        match waiting.ops.is_empty() {
+            true if waiting.closed => None,
+            true => Some(Vec::new()),
+            false => Some(batch(&mut waiting)),
+        }
     }
 
     /// Waits for work; none when closed and empty.
@@ -144,17 +194,27 @@ impl Queue {
             }
             self.wake.wait(&mut waiting);
         }
-        let mut bytes = 0;
-        let within = |queued: &&Queued| {
-            bytes += queued.op.bytes();
-            bytes <= BATCH_BYTES_MAX
-        };
-        let count = waiting.ops.iter().take(BATCH_OPS_MAX).take_while(within).count().max(1);
-        Some(waiting.ops.drain(..count).collect())
+        Some(batch(&mut waiting))
     }
 }
 
-/// The thread's own state.
+fn batch(waiting: &mut Waiting) -> Vec<Queued> {
+    let mut bytes = 0;
+    let within = |queued: &&Queued| {
+        bytes += queued.op.bytes();
+        bytes <= BATCH_BYTES_MAX
+    };
+    let count = waiting.ops.iter().take(BATCH_OPS_MAX).take_while(within).count().max(1);
+    waiting.ops.drain(..count).collect()
+}
+
+pub(super) fn call_back(batch: Vec<Queued>, result: &Result<(), StoreError>) {
+    for queued in batch {
+        (queued.done)(result.clone().map_err(Into::into));
+    }
+}
+
+/// What writing takes, whoever's turn it is.
 pub(super) struct Writer {
     pub queue: Arc<Queue>,
     pub db: Arc<Db>,
@@ -171,13 +231,17 @@ impl Writer {
         // There from the start, so that a rate over it is right from the first sync on.
         metrics::counter!("stanchion_log_fsyncs_total").increment(0);
         while let Some(batch) = self.queue.take() {
-            let result = self.fatal.check().and_then(|()| self.write(&batch).map_err(|e| self.fatal.judge(e)));
-            // Before the callbacks, so that whoever is called back finds the entries evictable and readable.
-            self.queue.written.fetch_add(batch.len() as u64, Ordering::AcqRel);
-            for queued in batch {
-                (queued.done)(result.clone().map_err(Into::into));
-            }
+            let result = self.turn(&batch);
+            call_back(batch, &result);
         }
+    }
+
+    /// Writes one batch and syncs it. Those who wait are to be called back with the outcome.
+    pub fn turn(&mut self, batch: &[Queued]) -> Result<(), StoreError> {
+        let result = self.fatal.check().and_then(|()| self.write(batch).map_err(|e| self.fatal.judge(e)));
+        // Before the callbacks, so that whoever is called back finds the entries evictable and readable.
+        self.queue.written.fetch_add(batch.len() as u64, Ordering::AcqRel);
+        result
     }
 
     fn write(&mut self, ops: &[Queued]) -> Result<(), StoreError> {

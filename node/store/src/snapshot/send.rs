@@ -1,12 +1,14 @@
 //! Reading a group's state as of one point, as chunks.
 //!
 //! A thread of its own holds the RocksDB snapshot, which borrows the database, and hands chunks over a short channel: the transfer can
-//! take as long as it likes, and ends when the [`Snapshot`] is dropped.
+//! take as long as it likes, and ends when the [`Snapshot`] is dropped. A store whose log is driven has no threads, and reads the whole at
+//! once: it is a test's, and small.
 //!
-//! Never: two chunks of different states; more than the channel's few chunks in memory. Called by [`crate::Store::snapshot`].
+//! Never: two chunks of different states; more than the channel's few chunks in memory (but for a driven store). Called by
+//! [`crate::Store::snapshot`].
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
 use prost::Message;
@@ -29,26 +31,31 @@ type Chunk = Result<Bytes, StoreError>;
 pub struct Snapshot {
     /// What the chunks hold, read from the same state as they are.
     pub applied: Applied,
-    chunks: Receiver<Chunk>,
+    chunks: Box<dyn Iterator<Item = Chunk> + Send>,
 }
 
 impl Iterator for Snapshot {
     type Item = Chunk;
 
     fn next(&mut self) -> Option<Chunk> {
-        self.chunks.recv().ok()
+        self.chunks.next()
     }
 }
 
 /// Takes the snapshot now; its chunks are read as they are asked for.
 pub(crate) fn open(store: Arc<StateShared>, group: Arc<GroupShared>) -> Result<Snapshot, StoreError> {
-    let (chunks, receiver) = sync_channel(CHUNKS_AHEAD);
+    if store.options.log_writer.is_driven() {
+        return read_whole(&store, &group).map_err(|error| store.fatal.judge(error));
+    }
+    let (chunks, receiver) = sync_channel::<Chunk>(CHUNKS_AHEAD);
     let (opened, applied) = sync_channel(1);
     std::thread::Builder::new()
         .name(format!("snapshot-{}", group.group))
         .spawn(move || {
             // An error on a channel means that nobody wants the rest.
-            if let Err(Some(error)) = send(&store, &group, &opened, &chunks) {
+            let tell = |applied: &Applied| opened.send(Ok(applied.clone())).map_err(|_| None);
+            let give = |chunk| chunks.send(Ok(chunk)).map_err(|_| None);
+            if let Err(Some(error)) = send(&store, &group, tell, give) {
                 let error = store.fatal.judge(error);
                 let _ = opened.try_send(Err(error.clone()));
                 let _ = chunks.send(Err(error));
@@ -56,7 +63,23 @@ pub(crate) fn open(store: Arc<StateShared>, group: Arc<GroupShared>) -> Result<S
         })
         .map_err(|e| StoreError::io("snapshot thread", e))?;
     let applied = applied.recv().map_err(|_| StoreError::Misuse("the snapshot's thread ended".into()))??;
-    Ok(Snapshot { applied, chunks: receiver })
+    Ok(Snapshot { applied, chunks: Box::new(receiver.into_iter()) })
+}
+
+fn read_whole(store: &StateShared, group: &GroupShared) -> Result<Snapshot, StoreError> {
+    let (mut found, mut chunks) = (Applied::default(), Vec::new());
+    let tell = |applied: &Applied| {
+        found = applied.clone();
+        Ok(())
+    };
+    let give = |chunk| {
+        chunks.push(Ok(chunk));
+        Ok(())
+    };
+    match send(store, group, tell, give) {
+        Ok(()) | Err(None) => Ok(Snapshot { applied: found, chunks: Box::new(chunks.into_iter()) }),
+        Err(Some(error)) => Err(error),
+    }
 }
 
 /// `Err(None)` where the receiver has gone.
@@ -65,8 +88,8 @@ type Sent<T> = Result<T, Option<StoreError>>;
 fn send(
     store: &StateShared,
     group: &GroupShared,
-    opened: &SyncSender<Result<Applied, StoreError>>,
-    chunks: &SyncSender<Chunk>,
+    tell: impl FnOnce(&Applied) -> Sent<()>,
+    mut give: impl FnMut(Bytes) -> Sent<()>,
 ) -> Sent<()> {
     let snapshot = {
         let _live = group.live.read();
@@ -74,8 +97,8 @@ fn send(
     };
     let rows = Rows { db: &store.db, snapshot: Some(&snapshot) };
     let standing = Standing::read(rows, group.group)?;
-    opened.send(Ok(standing.applied.clone())).map_err(|_| None)?;
-    let give = |kind, body: &[u8]| chunks.send(Ok(seal(kind, body))).map_err(|_| None);
+    tell(&standing.applied)?;
+    let mut give = |kind, body: &[u8]| give(seal(kind, body));
 
     let head = SnapshotHead { format: FORMAT, group: group.group.0, row: Some(standing.row()) };
     give(HEAD, &head.encode_to_vec())?;

@@ -5,6 +5,7 @@
 
 mod corruption;
 mod crash;
+mod driven;
 mod folder;
 mod log;
 mod power_loss;
