@@ -2,3 +2,5 @@
 //! checkers that judge what these were told. Nothing here knows how a node works inside.
 //!
 //! Called by `node/sim` and `jepsen/`.
+
+pub mod journal;
