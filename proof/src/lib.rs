@@ -3,4 +3,6 @@
 //!
 //! Called by `node/sim` and `jepsen/`.
 
+pub mod check;
+pub mod history;
 pub mod journal;

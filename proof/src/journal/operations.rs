@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Kind, Line, Process};
 
 /// One operation from its invocation to its end.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Operation {
     /// The invocation's position in the journal.
     pub index: u64,
@@ -22,7 +23,8 @@ pub struct Operation {
     pub completion: Completion,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Completion {
     /// Acknowledged.
     Ok { at: u64, value: Value },
