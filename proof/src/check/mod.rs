@@ -17,10 +17,14 @@
 //! Never talks to a node, never waits, never repairs, never iterates in an order that is not fixed. Called by the simulator and by the
 //! fault tests; shown to bite in `tests/`.
 
+pub mod attempts;
+pub mod bank;
 pub mod histories;
 pub mod linearizable;
 pub mod list;
 pub mod model;
+pub mod timers;
+pub mod visibility;
 
 use std::fmt::Write as _;
 
