@@ -1,0 +1,180 @@
+//! One cell of the table: one workload under one fault, on a cluster of its own, from the seed to the folder with its results.
+//!
+//! A failure of the harness is an `Err`; everything that the system did wrong is a verdict. Called by `suite` and `cli`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use stanchion_proof::check::{Standing, Verdict};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{READY_WITHIN, Shape};
+use crate::faults::nemesis::{self, Done};
+use crate::network::Link;
+use crate::results;
+use crate::scene::Scene;
+use crate::{faults, workloads};
+
+/// Operations in flight at the deadline end within this, or the harness has hung.
+const WIND_UP_WITHIN: Duration = Duration::from_secs(60);
+
+pub struct Cell {
+    pub workload: &'static workloads::Kind,
+    pub fault: &'static faults::Kind,
+    pub seconds: u64,
+    pub shape: Shape,
+    pub out: PathBuf,
+}
+
+/// What came of a cell.
+#[derive(Debug)]
+pub struct Ended {
+    pub workload: String,
+    pub fault: String,
+    pub seed: u64,
+    pub took: Duration,
+    pub verdicts: Vec<Verdict>,
+    pub done: Done,
+    pub operations: results::Counts,
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conclusion {
+    Clean,
+    Violation,
+    /// A check looked at nothing, or no fault was done: nothing was shown.
+    Vacuous,
+}
+
+impl Ended {
+    pub fn conclusion(&self) -> Conclusion {
+        match self.verdicts.iter().map(Verdict::standing).max() {
+            Some(Standing::Violated) => Conclusion::Violation,
+            Some(Standing::Holds) => Conclusion::Clean,
+            Some(Standing::Vacuous | Standing::Undecided) | None => Conclusion::Vacuous,
+        }
+    }
+}
+
+impl Cell {
+    pub async fn run(self) -> Result<Ended> {
+        let begin = Instant::now();
+        std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
+        let scene = Scene::prepare(self.shape.clone(), self.out.clone()).await?;
+        let lived = self.live(&scene).await;
+        let (mut verdicts, done) = match lived {
+            Ok(lived) => lived,
+            Err(error) => {
+                // The nodes' data may tell why.
+                scene.cluster.keep_data();
+                results::leave_history(&scene)?;
+                return Err(error);
+            }
+        };
+        scene.cluster.end().await;
+        verdicts.extend(lived_as_told(&scene, &done));
+        let ended = Ended {
+            workload: self.workload.name.into(),
+            fault: self.fault.name.into(),
+            seed: scene.seed,
+            took: begin.elapsed(),
+            verdicts,
+            done,
+            operations: results::Counts::of(&scene.journal.lines()),
+            out: self.out.clone(),
+        };
+        if ended.conclusion() == Conclusion::Violation {
+            scene.cluster.keep_data();
+        }
+        results::leave(&scene, &ended)?;
+        Ok(ended)
+    }
+
+    async fn live(&self, scene: &Scene) -> Result<(Vec<Verdict>, Done)> {
+        let mut fault = (self.fault.make)();
+        if let Some(what) = (self.fault.lacks)(&scene.cluster) {
+            bail!("{} cannot be done here: {what}", self.fault.name);
+        }
+        fault.prepare(&scene.cluster)?;
+        scene.say(&format!("{} under {}, seed {}: starting {} nodes", self.workload.name, self.fault.name, scene.seed, self.shape.nodes));
+        scene.cluster.begin().await?;
+        let needs = (self.fault.needs)(&scene.cluster);
+        self.links_carried_something(scene, needs.into_iter().filter(|link| matches!(link, Link::Peer(..))).collect())?;
+        let workload = (self.workload.make)();
+        workload.setup(scene).await.context("setting up the workload")?;
+        scene.say("the cluster serves and the workload is set up");
+
+        let stop = CancellationToken::new();
+        let until = Instant::now() + Duration::from_secs(self.seconds);
+        let harming = async {
+            let done = nemesis::run(scene, self.fault, fault.as_mut(), until, stop.clone()).await;
+            if matches!(&done, Ok(done) if done.trouble.is_empty()) {
+                tokio::time::sleep_until(until).await;
+            }
+            stop.cancel();
+            done
+        };
+        let loading = async {
+            let mut running = std::pin::pin!(workload.run(scene, stop.clone()));
+            tokio::select! {
+                ended = &mut running => {
+                    let early = !stop.is_cancelled();
+                    stop.cancel();
+                    ended?;
+                    if early {
+                        bail!("the workload ended before its time");
+                    }
+                    return Ok(());
+                }
+                () = stop.cancelled() => (),
+            }
+            match tokio::time::timeout(WIND_UP_WITHIN, running).await {
+                Ok(ended) => ended,
+                Err(_) => bail!("the workload did not end within {WIND_UP_WITHIN:?} of being told to"),
+            }
+        };
+        let (done, loaded) = tokio::join!(harming, loading);
+        let done = done.context("the nemesis")?;
+        loaded.context("the workload")?;
+        self.links_carried_something(scene, (self.fault.needs)(&scene.cluster))?;
+        if !done.trouble.is_empty() {
+            // What cannot be reached cannot be read: the trouble itself is the finding.
+            return Ok((Vec::new(), done));
+        }
+        if let Err(why) = scene.cluster.wait_ready(&scene.cluster.numbers(), READY_WITHIN).await {
+            let trouble = vec![why];
+            return Ok((Vec::new(), Done { trouble, ..done }));
+        }
+        scene.say("healed; reading everything");
+        workload.finish(scene).await.context("the final reads")?;
+        Ok((workload.check(scene), done))
+    }
+
+    /// A fault on links that nobody uses is no fault.
+    fn links_carried_something(&self, scene: &Scene, needs: Vec<Link>) -> Result<()> {
+        let unused: Vec<String> = scene.cluster.network.unused(&needs).iter().map(ToString::to_string).collect();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        bail!("nobody went through the proxies {}: harming them shows nothing (does this binary know the setting `dial`?)", unused.join(", "))
+    }
+}
+
+/// Checks that every workload has: of processes, and of the nemesis.
+fn lived_as_told(scene: &Scene, done: &Done) -> Vec<Verdict> {
+    let mut healed = Verdict::new("healed nodes serve again");
+    // The last wait of the cell counts as one.
+    healed.looked_at = done.spans.len() as u64 + 1;
+    for why in &done.trouble {
+        healed.violate("L5", why.clone(), Vec::new());
+    }
+    let mut ended = Verdict::new("no node ends by itself or panics");
+    ended.looked_at = scene.cluster.nodes.iter().map(|node| u64::from(node.process.starts())).sum();
+    for what in scene.cluster.findings() {
+        ended.violate("L4", what, Vec::new());
+    }
+    vec![healed, ended]
+}

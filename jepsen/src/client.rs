@@ -1,0 +1,141 @@
+//! A careful client: every operation journalled, every attempt to some node, repeated on another one with the same request id when its
+//! outcome is not known.
+//!
+//! What a call ends as: *ok*, *refused* (the server looked at it and said no), or *unknown* (zero times or once). Never starts a second
+//! operation to hide the first, and never calls a refusal certain that came after an attempt of unknown outcome. Called by the workloads.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use stanchion_proof::journal::Journal;
+use stanchion_proto::temporal::common::v1::{Payload, Payloads};
+use stanchion_proto::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
+use tokio::time::{Instant, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::cluster::Cluster;
+use crate::network::Link;
+
+/// One attempt on one node; a careful client asks another one then.
+pub const ATTEMPT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The way to one node, which lives on while that node is down.
+#[derive(Clone)]
+pub struct Api {
+    pub node: u64,
+    pub channel: Channel,
+    pub service: WorkflowServiceClient<Channel>,
+}
+
+impl Api {
+    pub fn of(cluster: &Cluster, link: Link) -> Result<Self> {
+        let (Link::Clients(node) | Link::Workers(node) | Link::Peer(_, node)) = link;
+        let address = cluster.network.address(link).with_context(|| format!("there is no link {link}"))?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .connect_timeout(CONNECT_WITHIN)
+            // A connection that a cut keeps silent is given up, as one to a lost machine would be.
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .keep_alive_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true);
+        let channel = endpoint.connect_lazy();
+        let service = WorkflowServiceClient::new(channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { node, channel, service })
+    }
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    Ok { node: u64, reply: T },
+    /// `certain`: no attempt before it can have had an effect.
+    Refused { status: Status, certain: bool },
+    Unknown(String),
+}
+
+/// See the module.
+pub struct Client {
+    apis: Vec<Api>,
+    pub journal: Journal,
+    /// The number under which the next operation is journalled. Changes after an unknown outcome, as in Jepsen.
+    pub process: u64,
+    pub chance: ChaCha8Rng,
+}
+
+impl Client {
+    pub fn new(apis: Vec<Api>, journal: Journal, chance: ChaCha8Rng) -> Self {
+        let process = journal.new_process();
+        Self { apis, journal, process, chance }
+    }
+
+    /// The process of an operation whose outcome is unknown never acts again.
+    pub fn go_on_as_another(&mut self) {
+        self.process = self.journal.new_process();
+    }
+
+    /// Makes a call that is safe to repeat until a node answers or `within` is over.
+    pub async fn call<T, F, Fut>(&mut self, within: Duration, call: F) -> Outcome<T>
+    where
+        F: Fn(WorkflowServiceClient<Channel>) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let stop = Instant::now() + within;
+        let mut unknown = false;
+        let mut error = String::from("no attempt was made");
+        loop {
+            let left = stop.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Outcome::Unknown(error);
+            }
+            let api = &self.apis[self.chance.random_range(0..self.apis.len())];
+            match timeout(left.min(ATTEMPT_WITHIN), call(api.service.clone())).await {
+                Ok(Ok(reply)) => return Outcome::Ok { node: api.node, reply },
+                Ok(Err(status)) if is_refusal(&status) => {
+                    return Outcome::Refused { status, certain: !unknown };
+                }
+                Ok(Err(status)) => error = format!("{:?} from n{}: {}", status.code(), api.node, status.message()),
+                Err(_) => error = format!("no answer from n{} within {ATTEMPT_WITHIN:?}", api.node),
+            }
+            unknown = true;
+            tokio::time::sleep(PAUSE.min(stop.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+}
+
+/// The server looked at the call and said no.
+pub fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+    )
+}
+
+/// A value as an SDK's default converter writes it.
+pub fn json_payloads(value: &serde_json::Value) -> Payloads {
+    let payload = Payload {
+        metadata: [("encoding".to_owned(), Bytes::from_static(b"json/plain").into())].into_iter().collect(),
+        data: value.to_string().into_bytes().into(),
+        ..Payload::default()
+    };
+    Payloads { payloads: vec![payload] }
+}
+
+/// The first value of payloads, if it is JSON.
+pub fn from_payloads(payloads: Option<&Payloads>) -> Option<serde_json::Value> {
+    serde_json::from_slice(&payloads?.payloads.first()?.data).ok()
+}

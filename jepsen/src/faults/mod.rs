@@ -1,0 +1,211 @@
+//! Everything that is done to a cluster, by name. A fault begins, lasts, and is healed; the nemesis decides when, from the seed.
+//!
+//! Healing ends with a cluster whose nodes all run and whose links all pass: [`nemesis`] sees to that for every fault, so that one which
+//! only kills has nothing to heal. Never judges. Registered in [`ALL`]; called by `cell`.
+
+pub mod disturb;
+pub mod kill;
+pub mod nemesis;
+pub mod partition;
+pub mod pause;
+pub mod rolling;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::BoxFuture;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::network::Link;
+use crate::scene::Scene;
+
+/// One way of doing harm. May remember between `begin` and `heal` what it did.
+pub trait Fault: Send {
+    /// Before the first start of the nodes: what they need in their environment or folders.
+    fn prepare(&mut self, _cluster: &Cluster) -> Result<()> {
+        Ok(())
+    }
+
+    /// Does the harm; what was done, for the journal.
+    fn begin<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>>;
+
+    /// Undoes what the nemesis does not undo itself (it heals links, wakes nodes that stand still, and starts nodes that do not run).
+    fn heal<'a>(&'a mut self, _scene: &'a Scene, _chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async { Ok(json!({})) })
+    }
+}
+
+/// A fault by its name.
+pub struct Kind {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// How long it lasts, in milliseconds: from, to.
+    pub lasts_ms: (u64, u64),
+    pub make: fn() -> Box<dyn Fault>,
+    /// Links that must carry traffic for this fault to mean anything.
+    pub needs: fn(&Cluster) -> Vec<Link>,
+    /// What this machine lacks for it, if anything: a cell that cannot be done is told apart from one that failed.
+    pub lacks: fn(&Cluster) -> Option<String>,
+}
+
+const fn kind(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
+    Kind { name, what, lasts_ms, make, needs: |_| Vec::new(), lacks: |_| None }
+}
+
+const fn on_links(mut this: Kind, needs: fn(&Cluster) -> Vec<Link>) -> Kind {
+    this.needs = needs;
+    this
+}
+
+fn peers(cluster: &Cluster) -> Vec<Link> {
+    cluster.network.peer_links()
+}
+
+/// The fault that is none: the control run.
+pub const NONE: &str = "none";
+
+pub const ALL: &[Kind] = &[
+    kind(NONE, "no fault at all: the control run", (0, 0), || Box::new(Nothing)),
+    kind("kill-one", "kill -9 of one node", (500, 3_000), || Box::new(kill::Kill(kill::Whom::One))),
+    kind("kill-leader", "kill -9 of the node that leads most groups", (500, 3_000), || Box::new(kill::Kill(kill::Whom::Leader))),
+    kind("kill-majority", "kill -9 of a majority at once", (500, 3_000), || Box::new(kill::Kill(kill::Whom::Majority))),
+    kind("kill-all", "kill -9 of all nodes at once", (300, 1_500), || Box::new(kill::Kill(kill::Whom::All))),
+    kind("pause-short", "SIGSTOP of one node, shorter than a lease", (100, 350), || Box::new(pause::Pause(kill::Whom::One))),
+    kind("pause-one", "SIGSTOP of one node, longer than a lease", (1_500, 7_000), || Box::new(pause::Pause(kill::Whom::One))),
+    kind("pause-leader", "SIGSTOP of the node that leads most groups, longer than a lease", (1_500, 7_000), || {
+        Box::new(pause::Pause(kill::Whom::Leader))
+    }),
+    kind("pause-majority", "SIGSTOP of a majority, longer than a lease", (1_500, 5_000), || Box::new(pause::Pause(kill::Whom::Majority))),
+    on_links(
+        kind("isolate-one", "one node cut off from all others", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::IsolateOne))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("isolate-leader", "the node that leads most groups cut off from all others", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::IsolateLeader))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("ring", "each node hears a majority, no two the same", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::Ring))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("one-way", "one node is heard but does not hear, or the other way round", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::OneWay))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("bridge", "two halves that only one node reaches both of", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::Bridge))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("partial", "some directed links between nodes cut, by chance", (2_000, 7_000), || {
+            Box::new(partition::Partition(partition::Shape::Partial))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("cut-clients", "clients cut off from one node or from all", (1_000, 5_000), || Box::new(partition::Cut(partition::Side::Clients))),
+        |cluster| cluster.network.client_links(),
+    ),
+    on_links(
+        kind("cut-workers", "workers cut off from one node or from all", (1_000, 7_000), || Box::new(partition::Cut(partition::Side::Workers))),
+        |cluster| cluster.network.worker_links(),
+    ),
+    on_links(
+        kind("latency", "20 to 150 ms and as much jitter between nodes", (3_000, 8_000), || {
+            Box::new(disturb::Disturb(disturb::How::Latency))
+        }),
+        peers,
+    ),
+    on_links(
+        kind("throttle", "64 to 256 KiB/s between nodes", (3_000, 8_000), || Box::new(disturb::Disturb(disturb::How::Throttle))),
+        peers,
+    ),
+    on_links(
+        kind("resets", "connections between nodes, and of clients, break again and again", (3_000, 8_000), || {
+            Box::new(disturb::Disturb(disturb::How::Resets))
+        }),
+        peers,
+    ),
+    kind("rolling", "SIGTERM and restart of each node in turn", (0, 100), || Box::new(rolling::Rolling)),
+    kind("hand-over", "SIGTERM of the node that leads most groups: it hands its leadership over", (500, 2_000), || {
+        Box::new(rolling::HandOver)
+    }),
+    kind("mix", "each time another one of kills, pauses, partitions and disturbances", (500, 5_000), || Box::new(Mix::default())),
+];
+
+pub fn find(name: &str) -> Option<&'static Kind> {
+    ALL.iter().find(|kind| kind.name == name)
+}
+
+struct Nothing;
+
+impl Fault for Nothing {
+    fn begin<'a>(&'a mut self, _: &'a Scene, _: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async { Ok(json!({})) })
+    }
+}
+
+/// See its line in [`ALL`].
+#[derive(Default)]
+struct Mix {
+    current: Option<Box<dyn Fault>>,
+}
+
+const MIXED: [&str; 12] = [
+    "kill-one",
+    "kill-leader",
+    "kill-majority",
+    "pause-one",
+    "pause-leader",
+    "isolate-one",
+    "isolate-leader",
+    "ring",
+    "one-way",
+    "partial",
+    "latency",
+    "resets",
+];
+
+impl Fault for Mix {
+    fn begin<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async move {
+            let mut names = MIXED;
+            names.shuffle(chance);
+            let Some(kind) = find(names[0]) else { return Ok(json!({})) };
+            let mut fault = (kind.make)();
+            let done = fault.begin(scene, chance).await?;
+            self.current = Some(fault);
+            Ok(json!({ "fault": kind.name, "done": done }))
+        })
+    }
+
+    fn heal<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async move {
+            match self.current.take() {
+                Some(mut fault) => fault.heal(scene, chance).await,
+                None => Ok(json!({})),
+            }
+        })
+    }
+}
+
+/// Time between two faults, in milliseconds: from, to.
+pub const PEACE_MS: (u64, u64) = (1_500, 4_000);
+
+pub(crate) fn between(chance: &mut ChaCha8Rng, (from, to): (u64, u64)) -> Duration {
+    use rand::Rng as _;
+    Duration::from_millis(if to > from { chance.random_range(from..=to) } else { from })
+}

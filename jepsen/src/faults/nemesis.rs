@@ -1,0 +1,98 @@
+//! When harm is done: peace, a fault, healing, again, until the deadline; then a last healing that must leave a cluster that serves.
+//!
+//! Everything is in the journal, and as spans for the plots. A node that does not serve again after healing is a violation (L5), not a
+//! failure of the harness. Called by `cell`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Fault, Kind, PEACE_MS, between};
+use crate::cluster::READY_WITHIN;
+use crate::scene::Scene;
+
+/// A node that was healed and does not serve.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotBack(pub String);
+
+/// From the first harm to the moment when all nodes served again, in the journal's nanoseconds.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Span {
+    pub fault: String,
+    pub from: u64,
+    /// When the harm was undone.
+    pub healed: u64,
+    pub to: u64,
+}
+
+/// What the nemesis did.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    pub spans: Vec<Span>,
+    /// Nodes that did not come back.
+    pub trouble: Vec<String>,
+}
+
+/// Runs until `stop`, heals, and tells.
+pub async fn run(scene: &Scene, kind: &Kind, fault: &mut dyn Fault, until: Instant, stop: CancellationToken) -> Result<Done> {
+    let mut chance = scene.chance("nemesis");
+    let mut done = Done::default();
+    if kind.name == super::NONE {
+        tokio::select! { () = sleep_until(until) => (), () = stop.cancelled() => () }
+        return Ok(done);
+    }
+    // The first fault comes soon: a short run has one too.
+    let mut peace = Duration::from_millis(1_000);
+    while done.trouble.is_empty() {
+        let begin = Instant::now() + peace;
+        if begin >= until {
+            break;
+        }
+        tokio::select! { () = sleep_until(begin) => (), () = stop.cancelled() => break }
+        match one(scene, kind, fault, until, &mut chance).await {
+            Ok(span) => done.spans.push(span),
+            Err(error) => match error.downcast::<NotBack>() {
+                Ok(NotBack(why)) => done.trouble.push(why),
+                Err(error) => return Err(error),
+            },
+        }
+        peace = between(&mut chance, PEACE_MS);
+    }
+    Ok(done)
+}
+
+async fn one(scene: &Scene, kind: &Kind, fault: &mut dyn Fault, until: Instant, chance: &mut ChaCha8Rng) -> Result<Span> {
+    let from = scene.now();
+    let lasts = between(chance, kind.lasts_ms);
+    scene.journal.fault(kind.name, json!({ "begin": true, "lasts_ms": lasts.as_millis() as u64 }));
+    let harm = fault.begin(scene, chance).await?;
+    scene.journal.fault(kind.name, json!({ "done": harm }));
+    scene.say(&format!("{}: {harm}, for {} ms", kind.name, lasts.as_millis()));
+    sleep_until((Instant::now() + lasts).min(until)).await;
+    let healed_how = fault.heal(scene, chance).await?;
+    restore(scene, chance)?;
+    let healed = scene.now();
+    scene.journal.fault(kind.name, json!({ "healed": healed_how }));
+    let ready = scene.cluster.wait_ready(&scene.cluster.numbers(), READY_WITHIN).await.map_err(NotBack)?;
+    scene.journal.fault(kind.name, json!({ "ready_after_ms": ready.as_millis() as u64 }));
+    scene.say(&format!("{}: healed, all ready after {} ms", kind.name, ready.as_millis()));
+    Ok(Span { fault: kind.name.to_owned(), from, healed, to: scene.now() })
+}
+
+/// Whatever was done: links pass, nodes run.
+fn restore(scene: &Scene, chance: &mut ChaCha8Rng) -> Result<()> {
+    use rand::Rng as _;
+    // What a cut held arrives late, or is lost with its connections: both happen in networks.
+    scene.cluster.network.heal(chance.random_bool(0.5));
+    for node in &scene.cluster.nodes {
+        if node.process.is_paused() {
+            node.process.resume();
+        }
+    }
+    scene.cluster.start(&scene.cluster.numbers())
+}
