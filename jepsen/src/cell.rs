@@ -99,7 +99,10 @@ impl Cell {
             bail!("{} cannot be done here: {what}", self.fault.name);
         }
         fault.prepare(&scene.cluster)?;
-        scene.say(&format!("{} under {}, seed {}: starting {} nodes", self.workload.name, self.fault.name, scene.seed, self.shape.nodes));
+        scene.say(&format!(
+            "{} under {}, seed {}: starting {} nodes",
+            self.workload.name, self.fault.name, scene.seed, self.shape.nodes
+        ));
         scene.cluster.begin().await?;
         let needs = (self.fault.needs)(&scene.cluster);
         self.links_carried_something(scene, needs.into_iter().filter(|link| matches!(link, Link::Peer(..))).collect())?;
@@ -159,7 +162,10 @@ impl Cell {
         if unused.is_empty() {
             return Ok(());
         }
-        bail!("nobody went through the proxies {}: harming them shows nothing (does this binary know the setting `dial`?)", unused.join(", "))
+        bail!(
+            "nobody went through the proxies {}: harming them shows nothing (does this binary know the setting `dial`?)",
+            unused.join(", ")
+        )
     }
 }
 

@@ -55,9 +55,15 @@ impl Api {
 /// How a call ended.
 #[derive(Debug)]
 pub enum Outcome<T> {
-    Ok { node: u64, reply: T },
+    Ok {
+        node: u64,
+        reply: T,
+    },
     /// `certain`: no attempt before it can have had an effect.
-    Refused { status: Status, certain: bool },
+    Refused {
+        status: Status,
+        certain: bool,
+    },
     Unknown(String),
 }
 

@@ -59,7 +59,9 @@ impl Node {
     async fn ready(&self) -> Result<(), String> {
         match get(self.addresses.http, "/ready").await {
             Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("{}: /ready answers {status}: {}", self.name(), body.chars().take(200).collect::<String>())),
+            Ok((status, body)) => {
+                Err(format!("{}: /ready answers {status}: {}", self.name(), body.chars().take(200).collect::<String>()))
+            }
             Err(error) => Err(format!("{}: /ready: {error}", self.name())),
         }
     }
@@ -78,7 +80,10 @@ impl Cluster {
     /// Folders, ports, configuration and proxies; starts no node.
     pub async fn prepare(shape: Shape, out: &Path) -> Result<Self> {
         if !shape.binary.exists() {
-            bail!("no binary at {}: build it (cargo build --workspace), or name another with --binary", shape.binary.display());
+            bail!(
+                "no binary at {}: build it (cargo build --workspace), or name another with --binary",
+                shape.binary.display()
+            );
         }
         let folder = tempfile::Builder::new().prefix("stanchion-jepsen-").tempdir_in(&shape.data_in)?.keep();
         let mut addresses = BTreeMap::new();
@@ -213,7 +218,9 @@ impl Cluster {
             let text = std::fs::read(&node.process.log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             let panics = text.lines().filter(|line| line.contains("panicked at"));
-            found.extend(panics.take(5).map(|line| format!("{}: {}", node.name(), line.chars().take(300).collect::<String>())));
+            found.extend(
+                panics.take(5).map(|line| format!("{}: {}", node.name(), line.chars().take(300).collect::<String>())),
+            );
         }
         found
     }
@@ -272,7 +279,9 @@ pub fn last_lines(text: &str) -> String {
 pub async fn get(address: std::net::SocketAddr, path: &str) -> Result<(u16, String)> {
     let asked = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
+            .await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let text = String::from_utf8_lossy(&answer);

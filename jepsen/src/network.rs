@@ -51,13 +51,16 @@ impl Network {
     pub async fn begin(nodes: &BTreeMap<u64, Addresses>, seed: u64) -> Result<Self> {
         let mut wanted: Vec<(Link, SocketAddr)> = Vec::new();
         for (number, addresses) in nodes {
-            wanted.extend(nodes.keys().filter(|from| *from != number).map(|from| (Link::Peer(*from, *number), addresses.peer)));
+            wanted.extend(
+                nodes.keys().filter(|from| *from != number).map(|from| (Link::Peer(*from, *number), addresses.peer)),
+            );
             wanted.push((Link::Clients(*number), addresses.grpc));
             wanted.push((Link::Workers(*number), addresses.grpc));
         }
         let mut links = BTreeMap::new();
         for (at, (link, to)) in wanted.into_iter().enumerate() {
-            links.insert(link, Proxy::begin(&link.to_string(), ports::free()?, to, seed.wrapping_add(at as u64)).await?);
+            links
+                .insert(link, Proxy::begin(&link.to_string(), ports::free()?, to, seed.wrapping_add(at as u64)).await?);
         }
         Ok(Self { links: Arc::new(links) })
     }

@@ -223,7 +223,12 @@ impl Process {
         let pid = child.id();
         inner.child = None;
         if !inner.asked {
-            inner.deaths.push(format!("{} (pid {pid}) ended by itself: {}; see {}", self.name, how(status), self.log.display()));
+            inner.deaths.push(format!(
+                "{} (pid {pid}) ended by itself: {}; see {}",
+                self.name,
+                how(status),
+                self.log.display()
+            ));
         }
         inner.asked = true;
     }

@@ -34,7 +34,11 @@ impl Scene {
     pub async fn prepare(shape: Shape, out: PathBuf) -> Result<Self> {
         let seed = shape.seed;
         let cluster = Cluster::prepare(shape, &out).await?;
-        let apis = cluster.numbers().into_iter().map(|number| Api::of(&cluster, Link::Clients(number))).collect::<Result<_>>()?;
+        let apis = cluster
+            .numbers()
+            .into_iter()
+            .map(|number| Api::of(&cluster, Link::Clients(number)))
+            .collect::<Result<_>>()?;
         let clock = Instant::now();
         // Each line is in the file before the call that it tells of goes out: a harness that dies leaves its evidence.
         let path = out.join("history.jsonl");

@@ -30,7 +30,8 @@ pub async fn run(arguments: RunArgs) -> u8 {
 
 /// Runs one cell and tells its verdict.
 async fn cell(common: &Common, workload: &str, fault: &str, seconds: u64, seed: u64) -> Result<Ended> {
-    let workload = workloads::find(workload).with_context(|| format!("there is no workload `{workload}` (stanchion-jepsen list)"))?;
+    let workload = workloads::find(workload)
+        .with_context(|| format!("there is no workload `{workload}` (stanchion-jepsen list)"))?;
     let fault = faults::find(fault).with_context(|| format!("there is no fault `{fault}` (stanchion-jepsen list)"))?;
     let out = folder(&common.out, workload.name, fault.name)?;
     let cell = Cell { workload, fault, seconds, shape: shape(common, seed)?, out };
@@ -41,7 +42,9 @@ async fn cell(common: &Common, workload: &str, fault: &str, seconds: u64, seed: 
 
 pub fn shape(common: &Common, seed: u64) -> Result<Shape> {
     let limits = common.limit.iter().map(|(name, value)| {
-        let value = value.parse().map_err(|_| anyhow!("limit {name} is `{value}`: a limit is a whole number that is not negative"))?;
+        let value = value
+            .parse()
+            .map_err(|_| anyhow!("limit {name} is `{value}`: a limit is a whole number that is not negative"))?;
         Ok((name.clone(), value))
     });
     Ok(Shape {

@@ -29,7 +29,10 @@ impl Fault for Disturb {
             let (harm, told) = match self.0 {
                 How::Latency => {
                     let (delay, jitter) = (chance.random_range(20..=150), chance.random_range(20..=150));
-                    (Harm::slow(Duration::from_millis(delay), Duration::from_millis(jitter)), json!({ "delay_ms": delay, "jitter_ms": jitter }))
+                    (
+                        Harm::slow(Duration::from_millis(delay), Duration::from_millis(jitter)),
+                        json!({ "delay_ms": delay, "jitter_ms": jitter }),
+                    )
                 }
                 How::Throttle => {
                     let rate = 1024 * chance.random_range(64..=256);

@@ -70,15 +70,23 @@ pub const NONE: &str = "none";
 pub const ALL: &[Kind] = &[
     kind(NONE, "no fault at all: the control run", (0, 0), || Box::new(Nothing)),
     kind("kill-one", "kill -9 of one node", (500, 3_000), || Box::new(kill::Kill(kill::Whom::One))),
-    kind("kill-leader", "kill -9 of the node that leads most groups", (500, 3_000), || Box::new(kill::Kill(kill::Whom::Leader))),
+    kind("kill-leader", "kill -9 of the node that leads most groups", (500, 3_000), || {
+        Box::new(kill::Kill(kill::Whom::Leader))
+    }),
     kind("kill-majority", "kill -9 of a majority at once", (500, 3_000), || Box::new(kill::Kill(kill::Whom::Majority))),
     kind("kill-all", "kill -9 of all nodes at once", (300, 1_500), || Box::new(kill::Kill(kill::Whom::All))),
-    kind("pause-short", "SIGSTOP of one node, shorter than a lease", (100, 350), || Box::new(pause::Pause(kill::Whom::One))),
-    kind("pause-one", "SIGSTOP of one node, longer than a lease", (1_500, 7_000), || Box::new(pause::Pause(kill::Whom::One))),
+    kind("pause-short", "SIGSTOP of one node, shorter than a lease", (100, 350), || {
+        Box::new(pause::Pause(kill::Whom::One))
+    }),
+    kind("pause-one", "SIGSTOP of one node, longer than a lease", (1_500, 7_000), || {
+        Box::new(pause::Pause(kill::Whom::One))
+    }),
     kind("pause-leader", "SIGSTOP of the node that leads most groups, longer than a lease", (1_500, 7_000), || {
         Box::new(pause::Pause(kill::Whom::Leader))
     }),
-    kind("pause-majority", "SIGSTOP of a majority, longer than a lease", (1_500, 5_000), || Box::new(pause::Pause(kill::Whom::Majority))),
+    kind("pause-majority", "SIGSTOP of a majority, longer than a lease", (1_500, 5_000), || {
+        Box::new(pause::Pause(kill::Whom::Majority))
+    }),
     on_links(
         kind("isolate-one", "one node cut off from all others", (2_000, 7_000), || {
             Box::new(partition::Partition(partition::Shape::IsolateOne))
@@ -116,11 +124,15 @@ pub const ALL: &[Kind] = &[
         peers,
     ),
     on_links(
-        kind("cut-clients", "clients cut off from one node or from all", (1_000, 5_000), || Box::new(partition::Cut(partition::Side::Clients))),
+        kind("cut-clients", "clients cut off from one node or from all", (1_000, 5_000), || {
+            Box::new(partition::Cut(partition::Side::Clients))
+        }),
         |cluster| cluster.network.client_links(),
     ),
     on_links(
-        kind("cut-workers", "workers cut off from one node or from all", (1_000, 7_000), || Box::new(partition::Cut(partition::Side::Workers))),
+        kind("cut-workers", "workers cut off from one node or from all", (1_000, 7_000), || {
+            Box::new(partition::Cut(partition::Side::Workers))
+        }),
         |cluster| cluster.network.worker_links(),
     ),
     on_links(
@@ -130,7 +142,9 @@ pub const ALL: &[Kind] = &[
         peers,
     ),
     on_links(
-        kind("throttle", "64 to 256 KiB/s between nodes", (3_000, 8_000), || Box::new(disturb::Disturb(disturb::How::Throttle))),
+        kind("throttle", "64 to 256 KiB/s between nodes", (3_000, 8_000), || {
+            Box::new(disturb::Disturb(disturb::How::Throttle))
+        }),
         peers,
     ),
     on_links(
@@ -143,7 +157,9 @@ pub const ALL: &[Kind] = &[
     kind("hand-over", "SIGTERM of the node that leads most groups: it hands its leadership over", (500, 2_000), || {
         Box::new(rolling::HandOver)
     }),
-    kind("mix", "each time another one of kills, pauses, partitions and disturbances", (500, 5_000), || Box::new(Mix::default())),
+    kind("mix", "each time another one of kills, pauses, partitions and disturbances", (500, 5_000), || {
+        Box::new(Mix::default())
+    }),
 ];
 
 pub fn find(name: &str) -> Option<&'static Kind> {

@@ -39,7 +39,13 @@ pub struct Done {
 }
 
 /// Runs until `stop`, heals, and tells.
-pub async fn run(scene: &Scene, kind: &Kind, fault: &mut dyn Fault, until: Instant, stop: CancellationToken) -> Result<Done> {
+pub async fn run(
+    scene: &Scene,
+    kind: &Kind,
+    fault: &mut dyn Fault,
+    until: Instant,
+    stop: CancellationToken,
+) -> Result<Done> {
     let mut chance = scene.chance("nemesis");
     let mut done = Done::default();
     if kind.name == super::NONE {
@@ -66,7 +72,13 @@ pub async fn run(scene: &Scene, kind: &Kind, fault: &mut dyn Fault, until: Insta
     Ok(done)
 }
 
-async fn one(scene: &Scene, kind: &Kind, fault: &mut dyn Fault, until: Instant, chance: &mut ChaCha8Rng) -> Result<Span> {
+async fn one(
+    scene: &Scene,
+    kind: &Kind,
+    fault: &mut dyn Fault,
+    until: Instant,
+    chance: &mut ChaCha8Rng,
+) -> Result<Span> {
     let from = scene.now();
     let lasts = between(chance, kind.lasts_ms);
     scene.journal.fault(kind.name, json!({ "begin": true, "lasts_ms": lasts.as_millis() as u64 }));

@@ -9,7 +9,8 @@ pub fn form(value: &Value) -> String {
         Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
         Value::Array(items) => format!("[{}]", items.iter().map(form).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{} {}", keyword(key), form(value))).collect();
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{} {}", keyword(key), form(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
     }

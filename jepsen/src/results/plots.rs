@@ -22,7 +22,8 @@ const RECOVERING: RGBColor = RGBColor(0xe6, 0xde, 0xc8);
 pub fn draw(out: &Path, lines: &[Line], spans: &[Span]) -> Result<()> {
     let operations = operations(lines);
     let end = lines.last().map_or(1.0, |line| seconds(line.time)).max(1.0);
-    latency(&out.join("latency-raw.svg"), &operations, spans, end).map_err(|error| anyhow!("latency-raw.svg: {error}"))?;
+    latency(&out.join("latency-raw.svg"), &operations, spans, end)
+        .map_err(|error| anyhow!("latency-raw.svg: {error}"))?;
     rate(&out.join("rate.svg"), &operations, spans, end).map_err(|error| anyhow!("rate.svg: {error}"))
 }
 
@@ -110,5 +111,8 @@ fn shades(spans: &[Span], low: f64, high: f64) -> Vec<Rectangle<(f64, f64)>> {
     let area = |from: u64, to: u64, colour: RGBColor| {
         Rectangle::new([(seconds(from), low), (seconds(to), high)], colour.mix(0.45).filled())
     };
-    spans.iter().flat_map(|span| [area(span.from, span.healed, HARMED), area(span.healed, span.to, RECOVERING)]).collect()
+    spans
+        .iter()
+        .flat_map(|span| [area(span.from, span.healed, HARMED), area(span.healed, span.to, RECOVERING)])
+        .collect()
 }

@@ -56,8 +56,12 @@ pub fn page(lines: &[Line], ended: &Ended) -> String {
             ])
         })
         .collect();
-    let faults: Vec<Value> =
-        ended.done.spans.iter().map(|span| json!([span.fault, span.from / 1000, span.healed / 1000, span.to / 1000])).collect();
+    let faults: Vec<Value> = ended
+        .done
+        .spans
+        .iter()
+        .map(|span| json!([span.fault, span.from / 1000, span.healed / 1000, span.to / 1000]))
+        .collect();
     let data = json!({ "bars": bars, "faults": faults, "rows": free.len(), "end": end / 1000, "left_out": operations.len().saturating_sub(BARS_MAX) });
     let title = format!("{} under {}, seed {}", ended.workload, ended.fault, ended.seed);
     // `</` would end the script element early.
@@ -72,7 +76,11 @@ fn operation_end(completion: &Completion, end: u64) -> u64 {
 }
 
 fn short(text: &str) -> String {
-    if text.chars().count() > 160 { format!("{}…", text.chars().take(160).collect::<String>()) } else { text.to_owned() }
+    if text.chars().count() > 160 {
+        format!("{}…", text.chars().take(160).collect::<String>())
+    } else {
+        text.to_owned()
+    }
 }
 
 const PAGE: &str = include_str!("timeline.html");

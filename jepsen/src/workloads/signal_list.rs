@@ -97,7 +97,9 @@ impl Workload for SignalList {
                             client.journal.ok(op, json!(reply));
                         }
                         Outcome::Refused { status, .. } => client.journal.fail(op, status.message()),
-                        Outcome::Unknown(why) => bail!("{workflow_id} cannot be read from n{number} on a healed cluster: {why}"),
+                        Outcome::Unknown(why) => {
+                            bail!("{workflow_id} cannot be read from n{number} on a healed cluster: {why}")
+                        }
                     }
                 }
             }
@@ -126,7 +128,9 @@ impl SignalList {
                 match read(&mut client, &list.workflow_id, &list.run_id, OPERATION_WITHIN).await {
                     Outcome::Ok { reply, .. } => client.journal.ok(op, json!(reply)),
                     // A read has no effect, answered or not.
-                    Outcome::Refused { status, .. } => client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message())),
+                    Outcome::Refused { status, .. } => {
+                        client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()))
+                    }
                     Outcome::Unknown(why) => client.journal.fail(op, &why),
                 }
             }
@@ -194,7 +198,10 @@ impl SignalList {
         };
         let request = SignalWorkflowExecutionRequest {
             namespace: NAMESPACE.into(),
-            workflow_execution: Some(WorkflowExecution { workflow_id: list.workflow_id.clone(), run_id: list.run_id.clone() }),
+            workflow_execution: Some(WorkflowExecution {
+                workflow_id: list.workflow_id.clone(),
+                run_id: list.run_id.clone(),
+            }),
             signal_name: SIGNAL.into(),
             input: Some(json_payloads(&json!(value))),
             request_id: Uuid::from_u128(client.chance.random()).to_string(),
@@ -219,7 +226,9 @@ impl SignalList {
 pub fn end_unanswered<T>(client: &mut Client, op: stanchion_proof::journal::OpId, ended: Outcome<T>) {
     match ended {
         Outcome::Ok { .. } => client.journal.ok(op, Value::Null),
-        Outcome::Refused { status, certain: true, .. } => client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message())),
+        Outcome::Refused { status, certain: true, .. } => {
+            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()))
+        }
         Outcome::Refused { status, .. } => {
             client.journal.info(op, &format!("after an unknown attempt, {:?}: {}", status.code(), status.message()));
             client.go_on_as_another();
@@ -245,13 +254,17 @@ async fn read(client: &mut Client, workflow_id: &str, run_id: &str, within: Dura
             async move {
                 let mut values = Vec::new();
                 loop {
-                    let page = service.get_workflow_execution_history(Request::new(request.clone())).await?.into_inner();
+                    let page =
+                        service.get_workflow_execution_history(Request::new(request.clone())).await?.into_inner();
                     let history = History::decode(page.history.unwrap_or_default())
                         .map_err(|error| Status::data_loss(format!("a history that cannot be decoded: {error}")))?;
                     for event in history.events {
                         if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) = event.attributes {
                             let value = from_payloads(signal.input.as_ref()).and_then(|value| value.as_u64());
-                            values.push(value.ok_or_else(|| Status::data_loss("a signal whose payload is not what was sent"))?);
+                            values.push(
+                                value
+                                    .ok_or_else(|| Status::data_loss("a signal whose payload is not what was sent"))?,
+                            );
                         }
                     }
                     if page.next_page_token.is_empty() {
@@ -282,7 +295,11 @@ fn judge(operations: &[Operation], last: &BTreeMap<String, BTreeMap<u64, Vec<u64
         if let Some(start) = begun {
             starts.looked_at += 1;
             if reads_at_end.is_none() {
-                starts.violate("A1", format!("{key}: its start was acknowledged and no node has it"), vec![shown(start)]);
+                starts.violate(
+                    "A1",
+                    format!("{key}: its start was acknowledged and no node has it"),
+                    vec![shown(start)],
+                );
             }
         }
         let Some(reads_at_end) = reads_at_end else { continue };
@@ -320,7 +337,11 @@ fn check_appends(key: &str, operations: &[&Operation], whole: &[u64], exist: &mu
             Completion::Info { .. } | Completion::Pending => (times > 1).then_some("is of unknown outcome"),
         };
         if let Some(how) = wrong {
-            exist.violate("E1", format!("{key}: the append of {value} {how}, and is in the list {times} times"), vec![shown(operation)]);
+            exist.violate(
+                "E1",
+                format!("{key}: the append of {value} {how}, and is in the list {times} times"),
+                vec![shown(operation)],
+            );
         }
     }
     for value in count.keys().filter(|value| !asked.contains(value)) {
@@ -333,7 +354,8 @@ fn check_appends(key: &str, operations: &[&Operation], whole: &[u64], exist: &mu
 fn check_order(key: &str, operations: &[&Operation], whole: &[u64], order: &mut Verdict) {
     let place: BTreeMap<u64, usize> = whole.iter().enumerate().map(|(at, value)| (*value, at)).collect();
     let appends = operations.iter().copied().filter(|op| op.f == "append");
-    let placed: Vec<(usize, &Operation)> = appends.filter_map(|op| Some((*place.get(&op.input.as_u64()?)?, op))).collect();
+    let placed: Vec<(usize, &Operation)> =
+        appends.filter_map(|op| Some((*place.get(&op.input.as_u64()?)?, op))).collect();
     let mut acknowledged: Vec<(u64, usize, &Operation)> = placed
         .iter()
         .filter_map(|(place, op)| match op.completion {
@@ -354,7 +376,10 @@ fn check_order(key: &str, operations: &[&Operation], whole: &[u64], order: &mut 
         }
         order.looked_at += 1;
         if let Some((_, first)) = furthest.filter(|(at, _)| *at > place) {
-            let what = format!("{key}: {} was acknowledged before {} was sent, and stands after it", first.input, second.input);
+            let what = format!(
+                "{key}: {} was acknowledged before {} was sent, and stands after it",
+                first.input, second.input
+            );
             order.violate("E2", what, vec![shown(first), shown(second)]);
         }
     }

@@ -47,10 +47,8 @@ fn lost_doubled_and_refused_appends_are_found() {
 
 #[test]
 fn appends_out_of_their_order_are_found() {
-    let operations = [
-        op(0, 0, "append", json!(1), 1, ok(2, Value::Null)),
-        op(1, 1, "append", json!(2), 3, ok(4, Value::Null)),
-    ];
+    let operations =
+        [op(0, 0, "append", json!(1), 1, ok(2, Value::Null)), op(1, 1, "append", json!(2), 3, ok(4, Value::Null))];
     assert!(broken(&operations, &[1, 2]).is_empty());
     assert_eq!(broken(&operations, &[2, 1]), ["E2"]);
 }
