@@ -4,6 +4,8 @@
 //! Called by `node/sim` and `jepsen/`.
 
 pub mod check;
+pub mod drive;
 pub mod history;
 pub mod journal;
 pub mod ledger;
+pub mod program;

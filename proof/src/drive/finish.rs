@@ -1,0 +1,74 @@
+//! After the last fault: everything that was begun must end (C4, L5).
+//!
+//! Workers go on, as after a restart; whoever waits for a signal gets some. What is still open at the end of the bound is named.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::Told;
+use super::client::{Client, FINISHER, Stage};
+use super::workers::Workers;
+use super::{Load, Nodes};
+use crate::journal::Journal;
+use crate::ledger::Ledger;
+
+/// Runs that did not close within the bound.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("open after {within:?}: {}", open.join(", "))]
+pub struct Unfinished {
+    pub within: Duration,
+    pub open: Vec<String>,
+}
+
+/// Waits until every run is closed, for at most `within`.
+pub async fn finish(
+    load: Load,
+    nodes: impl Nodes,
+    journal: Journal,
+    ledger: Ledger,
+    within: Duration,
+) -> Result<(), Unfinished> {
+    let load = Arc::new(load);
+    let workers = Workers::start(&load, &nodes, &ledger, "finish");
+    let mut client = Client::new(&load, &nodes, &journal, &Stage::default(), FINISHER as usize);
+    let mut open = vec!["everything: nothing could be asked".to_owned()];
+    let all_closed = tokio::time::timeout(within, async {
+        // A list may be behind; two in a row that show nothing open, and each program closed when asked itself, are enough.
+        let mut quiet = 0;
+        while quiet < 2 {
+            match open_now(&mut client, &load).await {
+                Some(found) => open = found,
+                None => continue,
+            }
+            quiet = if open.is_empty() { quiet + 1 } else { 0 };
+            for id in &open {
+                client.signal(id).await;
+            }
+            tokio::time::sleep(load.timings.pause * 2).await;
+        }
+    })
+    .await;
+    workers.stop().await;
+    all_closed.map_err(|_| Unfinished { within, open })
+}
+
+/// Workflows that are open; none if it cannot be known now.
+async fn open_now(client: &mut Client<impl Nodes>, load: &Load) -> Option<Vec<String>> {
+    let listed = client.open().await.ok()?;
+    let mut open: Vec<String> =
+        listed.into_iter().map(|(id, _)| id).filter(|id| id.starts_with(&load.prefix())).collect();
+    if open.is_empty() {
+        for index in 0..load.programs {
+            let id = load.workflow_id(index);
+            match client.status(&id).await {
+                Told::Ok((status, _)) if status.ends_with("_RUNNING") => open.push(id),
+                // It was never started, or is closed.
+                Told::Ok(_) | Told::Fail(_) => {}
+                Told::Unknown(_) => return None,
+            }
+        }
+    }
+    open.sort();
+    open.dedup();
+    Some(open)
+}
