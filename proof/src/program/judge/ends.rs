@@ -26,9 +26,13 @@ pub fn check(scene: &Scene<'_>) -> Verdict {
             let shown = scene.asked(id, "terminate").map(ToString::to_string).chain(last.show()).collect();
             verdict.violate("E5", format!("{last}: its termination was acknowledged"), shown);
         }
-        if scene.acknowledged(id, "cancel") && !chain.iter().any(cancel_requested) {
-            let shown = scene.asked(id, "cancel").map(ToString::to_string).chain(last.show()).collect();
-            verdict.violate("A1", format!("{last}: the acknowledged request to cancel it is in no history"), shown);
+        // To cancel what is closed succeeds and does nothing, so the request counts only if the workflow took something after it.
+        for cancel in scene.asked(id, "cancel") {
+            let Some(open) = scene.open_after(id, cancel) else { continue };
+            if cancel.ok().is_some() && !chain.iter().any(cancel_requested) {
+                let shown = [vec![cancel.to_string(), open.to_string()], last.show()].concat();
+                verdict.violate("A1", format!("{last}: the acknowledged request to cancel it is in no history"), shown);
+            }
         }
         told(scene, id, chain, &mut verdict);
     }

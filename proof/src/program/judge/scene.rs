@@ -90,6 +90,13 @@ impl<'a> Scene<'a> {
         self.asked(workflow_id, f).any(|operation| operation.ok().is_some())
     }
 
+    /// An operation that shows that a workflow was open once another one had been answered.
+    pub fn open_after(&self, workflow_id: &str, before: &Operation) -> Option<&'a Operation> {
+        let answered = before.settled()?;
+        let mut taken = self.asked(workflow_id, "signal").chain(self.asked(workflow_id, "update"));
+        taken.find(|taken| taken.ok().is_some() && taken.invoked > answered)
+    }
+
     /// Every signal of a workflow, in the order of its events.
     pub fn signals(&self, workflow_id: &str) -> Vec<i64> {
         let events = self.chain(workflow_id).iter().flat_map(|run| &run.history.events);
@@ -147,7 +154,7 @@ impl<'a> Run<'a> {
     /// Its events, a line each: long ones by their last part.
     pub fn show(&self) -> Vec<String> {
         let events = &self.history.events;
-        let skipped = events.len().saturating_sub(40);
+        let skipped = events.len().saturating_sub(24);
         let head = (skipped > 0).then(|| format!("… {skipped} events before"));
         head.into_iter().chain(events.iter().skip(skipped).map(line)).collect()
     }
@@ -159,15 +166,33 @@ impl fmt::Display for Run<'_> {
     }
 }
 
-/// An event, to show.
+/// An event, to show: what it says, without the names of fields that say nothing.
 pub fn line(event: &HistoryEvent) -> String {
-    let mut text = format!("{:?}", event.attributes);
-    if text.len() > 300 {
-        let end = (0..=300).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let text = format!("{:?}", event.attributes);
+    let mut text = text.split_once('{').map_or("", |(_, rest)| rest).replace("..Default::default()", "");
+    for empty in ["None", "\"\"", "0", "false", "{}", "[]"] {
+        while let Some((begin, end)) = field_with(&text, empty) {
+            text.replace_range(begin..end, "");
+        }
+    }
+    if text.len() > 240 {
+        let end = (0..=240).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }
-    format!("{:>4} {} {text}", event.event_id, event.event_type().as_str_name().trim_start_matches("EVENT_TYPE_"))
+    format!(
+        "{:>4} {}: {}",
+        event.event_id,
+        event.event_type().as_str_name().trim_start_matches("EVENT_TYPE_"),
+        text.trim()
+    )
+}
+
+/// Where a field `name: value, ` of an empty value stands.
+fn field_with(text: &str, empty: &str) -> Option<(usize, usize)> {
+    let value = text.find(&format!(": {empty}, "))?;
+    let begin = text.get(..value)?.rfind(' ').map_or(0, |space| space + 1);
+    Some((begin, value + empty.len() + 4))
 }
 
 fn started(history: &RunHistory) -> Option<&WorkflowExecutionStartedEventAttributes> {
