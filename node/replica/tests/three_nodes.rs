@@ -118,6 +118,16 @@ async fn nothing_acknowledged_is_lost_when_all_three_are_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_too_long_is_filled_by_snapshot() {
+    fill_by_snapshot().await;
+}
+
+/// Neither end of a transfer has a thread of its own then.
+#[tokio::test(flavor = "current_thread")]
+async fn a_snapshot_passes_between_nodes_that_have_one_thread_together() {
+    fill_by_snapshot().await;
+}
+
+async fn fill_by_snapshot() {
     let mut cluster = Cluster::start(3, 2, forgetful()).await;
     let group = GroupId(1);
     for i in 0..10 {

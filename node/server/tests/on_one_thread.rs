@@ -1,6 +1,8 @@
 //! A whole node as the simulator runs it: one thread, a log writer that a task drives, wires that are no sockets, and a crash that is no
 //! more than the end of its runtime.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use stanchion_proto::admin::StatusRequest;
+use stanchion_proto::admin::{InitClusterRequest, Member, StatusRequest};
 use stanchion_proto::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use stanchion_proto::temporal::workflowservice::v1::{DescribeNamespaceRequest, RegisterNamespaceRequest};
 use stanchion_replica::{Listener, Net, Socket, Timings, Wire};
@@ -140,24 +142,28 @@ async fn drive(mut turns: Turns) {
     }
 }
 
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn grpc(node: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 100 + node))
 }
 
-async fn start(net: &Loopback, data: &Path) -> Running {
-    let setup = DevSetup { groups: 2, namespaces: vec!["default".into()], search_attributes: BTreeMap::new() };
+fn peer(node: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 200 + node))
+}
+
+/// A node that waits to be made a cluster, or goes on where it was.
+async fn start(net: &Loopback, node: u16, data: &Path) -> Running {
     let config = NodeConfig {
-        node_id: 1,
+        node_id: node.into(),
         data: data.to_owned(),
         ephemeral: false,
-        grpc: address(1),
-        http: address(2),
-        peer: address(3),
+        grpc: grpc(node),
+        http: SocketAddr::from(([127, 0, 0, 1], 300 + node)),
+        peer: peer(node),
         dial: BTreeMap::new(),
         insecure: false,
         log_format: LogFormat::Human,
         limits: Default::default(),
-        dev: Some(setup.clone()),
+        dev: None,
     };
     let around = Surroundings {
         net: Arc::new(net.clone()),
@@ -172,7 +178,12 @@ async fn start(net: &Loopback, data: &Path) -> Running {
         },
         timings: Timings::default(),
     };
-    let mut running = start_on(config, around).await.unwrap();
+    start_on(config, around).await.unwrap()
+}
+
+async fn start_alone(net: &Loopback, data: &Path) -> Running {
+    let setup = DevSetup { groups: 2, namespaces: vec!["default".into()], search_attributes: BTreeMap::new() };
+    let mut running = start(net, 1, data).await;
     bootstrap::dev(&running.node.clone(), &setup).await.unwrap();
     running.wait_ready().await.unwrap();
     running
@@ -182,14 +193,24 @@ fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-async fn frontend(net: &Loopback) -> WorkflowServiceClient<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", address(1))).unwrap();
+async fn frontend(net: &Loopback, node: u16) -> WorkflowServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", grpc(node))).unwrap();
     WorkflowServiceClient::new(net.connect(endpoint).await.unwrap())
 }
 
-async fn description_of(net: &Loopback, namespace: &str) -> String {
+async fn register(net: &Loopback, node: u16, namespace: &str, description: &str) {
+    let request = RegisterNamespaceRequest {
+        namespace: namespace.into(),
+        description: description.into(),
+        workflow_execution_retention_period: Some(prost_types::Duration { seconds: 86_400, nanos: 0 }),
+        ..Default::default()
+    };
+    frontend(net, node).await.register_namespace(request).await.unwrap();
+}
+
+async fn description_of(net: &Loopback, node: u16, namespace: &str) -> String {
     let request = DescribeNamespaceRequest { namespace: namespace.into(), ..Default::default() };
-    let found = frontend(net).await.describe_namespace(request).await.unwrap().into_inner();
+    let found = frontend(net, node).await.describe_namespace(request).await.unwrap().into_inner();
     found.namespace_info.unwrap().description
 }
 
@@ -203,33 +224,60 @@ fn a_node_runs_on_one_thread_and_comes_back_after_its_runtime_was_dropped() {
     let data = tempfile::tempdir().unwrap();
     on_one_thread(async {
         let net = Loopback::default();
-        let _running = start(&net, data.path()).await;
-        let retention = Some(prost_types::Duration { seconds: 86_400, nanos: 0 });
-        let request = RegisterNamespaceRequest {
-            namespace: "kept".into(),
-            description: "acknowledged".into(),
-            workflow_execution_retention_period: retention,
-            ..Default::default()
-        };
-        frontend(&net).await.register_namespace(request).await.unwrap();
-        let mut peer = admin::connect(&net, &address(3).to_string()).await.unwrap();
-        let status = peer.status(StatusRequest {}).await.unwrap().into_inner();
+        let _running = start_alone(&net, data.path()).await;
+        register(&net, 1, "kept", "acknowledged").await;
+        let mut admin = admin::connect(&net, &peer(1).to_string()).await.unwrap();
+        let status = admin.status(StatusRequest {}).await.unwrap().into_inner();
         assert_eq!(status.groups.len(), 3, "{status:?}");
-        let ours = threads().into_iter().filter(|name| !name.starts_with("rocksdb"));
-        for name in ours {
-            assert!(!["tokio", "log-writer", "snapshot"].iter().any(|other| name.starts_with(other)), "{name}");
-        }
         // Neither node nor store is told of the end.
     });
     on_one_thread(async {
         let net = Loopback::default();
-        let running = start(&net, data.path()).await;
-        assert_eq!(description_of(&net, "kept").await, "acknowledged");
+        let running = start_alone(&net, data.path()).await;
+        assert_eq!(description_of(&net, 1, "kept").await, "acknowledged");
         running.end().await.unwrap();
     });
     on_one_thread(async {
         let net = Loopback::default();
-        start(&net, data.path()).await;
-        assert_eq!(description_of(&net, "kept").await, "acknowledged");
+        start_alone(&net, data.path()).await;
+        assert_eq!(description_of(&net, 1, "kept").await, "acknowledged");
+    });
+}
+
+#[test]
+fn three_nodes_share_a_thread_and_all_come_back() {
+    let data: Vec<_> = (1..=3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let start_all = async |net: &Loopback| {
+        let mut nodes = Vec::new();
+        for (node, data) in (1..).zip(&data) {
+            nodes.push(start(net, node, data.path()).await);
+        }
+        nodes
+    };
+    on_one_thread(async {
+        let net = Loopback::default();
+        let mut nodes = start_all(&net).await;
+        let member =
+            |node: u16| Member { node_id: node.into(), peer_address: peer(node).to_string(), ..Member::default() };
+        let request = InitClusterRequest { members: (1..=3).map(member).collect(), groups: 2 };
+        admin::init(&nodes[0].node.clone(), request).await.unwrap();
+        for node in &mut nodes {
+            node.wait_ready().await.unwrap();
+        }
+        register(&net, 2, "kept", "acknowledged").await;
+        for name in threads().iter().filter(|name| !name.starts_with("rocksdb")) {
+            assert!(!["tokio", "log-writer", "snapshot"].iter().any(|other| name.starts_with(other)), "{name}");
+        }
+    });
+    on_one_thread(async {
+        let net = Loopback::default();
+        let mut nodes = start_all(&net).await;
+        for node in &mut nodes {
+            node.wait_ready().await.unwrap();
+        }
+        assert_eq!(description_of(&net, 3, "kept").await, "acknowledged");
+        for node in nodes {
+            node.end().await.unwrap();
+        }
     });
 }

@@ -59,7 +59,7 @@ impl Db {
         entries.set_num_levels(4);
         entries.set_periodic_compaction_seconds(PERIODIC_COMPACTION_SECONDS);
         let meta = family(cache, 4 * MIB);
-        Self::open(dir, "log", &db, vec![(ENTRIES, entries), (META, meta)])
+        Self::open(dir, "log", &on_one_thread(db, options)?, vec![(ENTRIES, entries), (META, meta)])
     }
 
     /// The state: `state`, `history` and `groups`, without a write-ahead log, flushed together or not at all.
@@ -72,12 +72,7 @@ impl Db {
             (HISTORY, history_family(cache, each)),
             (GROUPS, family(cache, 4 * MIB)),
         ];
-        if options.log_writer.is_driven() {
-            // Its end may be meant as a crash. RocksDB would flush what has no write-ahead log.
-            let crashing = db.get_options_from_string("avoid_flush_during_shutdown=true");
-            db = crashing.map_err(|e| StoreError::rocks("options of the state", e))?;
-        }
-        Self::open(dir, "state", &db, families)
+        Self::open(dir, "state", &on_one_thread(db, options)?, families)
     }
 
     fn open(
@@ -150,6 +145,16 @@ fn common(memtables_bytes: usize) -> Options {
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
     db
+}
+
+/// A store whose log is driven is one of many in its process, opened often, and its end may be meant as a crash: RocksDB would flush what has
+/// no write-ahead log, set room aside in files that stay short, and start sixteen threads to open what is there.
+fn on_one_thread(mut db: Options, options: &StoreOptions) -> Result<Options, StoreError> {
+    const CHANGES: &str = "avoid_flush_during_shutdown=true;allow_fallocate=false;max_file_opening_threads=1";
+    match options.log_writer.is_driven() {
+        true => db.get_options_from_string(CHANGES).map_err(|e| StoreError::rocks("options of a driven store", e)),
+        false => Ok(db),
+    }
 }
 
 fn family(cache: &Cache, memtable_bytes: usize) -> Options {

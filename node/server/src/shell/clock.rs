@@ -32,7 +32,7 @@ impl DueTimes {
     }
 
     /// Timers held.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.timers.len()
     }
 
