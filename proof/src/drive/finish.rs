@@ -5,12 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::call::Told;
 use super::client::{Client, FINISHER, Stage};
 use super::workers::Workers;
 use super::{Load, Nodes};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
+
+/// How long after a parent's end a child may still be as if nothing had happened, with all nodes up.
+const PARENT_CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs that did not close within the bound.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -35,14 +40,28 @@ pub async fn finish(
     let all_closed = tokio::time::timeout(within, async {
         // A list may be behind; two in a row that show nothing open, and each program closed when asked itself, are enough.
         let mut quiet = 0;
+        let mut before: Vec<String> = Vec::new();
+        let mut unchanged_since = Instant::now();
         while quiet < 2 {
             match open_now(&mut client, &load).await {
                 Some(found) => open = found,
                 None => continue,
             }
             quiet = if open.is_empty() { quiet + 1 } else { 0 };
-            for id in &open {
-                client.signal(id).await;
+            // Parents before their children: what a parent's end does to a child must come of itself, so a child gets a signal only once
+            // nothing above it is open and nothing has happened for a while.
+            let lowest: Vec<String> = match open.iter().map(|id| depth(id)).min() {
+                Some(least) => open.iter().filter(|id| depth(id) == least).cloned().collect(),
+                None => Vec::new(),
+            };
+            if lowest != before {
+                unchanged_since = Instant::now();
+                before.clone_from(&lowest);
+            }
+            for id in &lowest {
+                if depth(id) == 0 || unchanged_since.elapsed() > PARENT_CLOSE_WITHIN {
+                    client.signal(id).await;
+                }
             }
             tokio::time::sleep(load.timings.pause * 2).await;
         }
@@ -50,6 +69,11 @@ pub async fn finish(
     .await;
     workers.stop().await;
     all_closed.map_err(|_| Unfinished { within, open })
+}
+
+/// How many parents a workflow has, by its id.
+fn depth(id: &str) -> usize {
+    id.matches('/').count()
 }
 
 /// Workflows that are open; none if it cannot be known now.

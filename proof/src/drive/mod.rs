@@ -32,7 +32,7 @@ use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::program::{Program, generate, judge_programs};
 
-pub use client::SIGNALS_PER_CLIENT;
+pub use client::{FINISHER, SIGNALS_PER_CLIENT};
 pub use fetch::{NotFetched, histories};
 pub use finish::{Unfinished, finish};
 

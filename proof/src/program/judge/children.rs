@@ -5,8 +5,9 @@ use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
 use super::scene::{Run, Scene};
 use crate::check::Verdict;
-use crate::program::machine::ToldOfChild;
-use crate::program::{Close, Op, Outcome, Told, child_workflow_id, parent_signal};
+use crate::drive::{FINISHER, SIGNALS_PER_CLIENT};
+use crate::program::machine::{ToldOfChild, read};
+use crate::program::{Close, Op, Outcome, ParentCloses, Told, child_workflow_id, parent_signal};
 
 pub fn check(scene: &Scene<'_>) -> Verdict {
     let mut verdict = Verdict::new("programs: children");
@@ -20,6 +21,7 @@ pub fn check(scene: &Scene<'_>) -> Verdict {
         }
     }
     for (id, firsts) in &scene.first_runs {
+        parent_close(scene, id, &mut verdict);
         if firsts.len() > 1 && id.contains('/') {
             let shown = firsts.iter().map(|run_id| (*run_id).to_owned()).collect();
             verdict.violate("G1", format!("{id} was started {} times", firsts.len()), shown);
@@ -66,14 +68,37 @@ fn child(scene: &Scene<'_>, parent: &Run<'_>, id: &str, told: &ToldOfChild, verd
             verdict.violate("G3", what, shown());
         }
     }
-    if told.cancel == Some(Some(true)) && !chain.iter().any(was_asked_to_cancel) {
-        verdict.violate("G3", format!("{parent} canceled {id}, which nobody asked to"), shown());
-    }
 }
 
-fn was_asked_to_cancel(run: &Run<'_>) -> bool {
-    let mut events = run.history.events.iter();
-    events.any(|event| matches!(event.attributes, Some(Attributes::WorkflowExecutionCancelRequestedEventAttributes(_))))
+/// The policy for what is open when its parent closes (G2). The one who brings programs to their end sends signals to a child only once its
+/// parent has been closed for a while; a child that takes one should have been ended by its parent's end, or asked to end.
+fn parent_close(scene: &Scene<'_>, id: &str, verdict: &mut Verdict) {
+    let Some((parent, child)) = scene.chain(id).first().and_then(|run| scene.child_op(run)) else { return };
+    if parent.close().is_none() || child.parent_closes == ParentCloses::Abandon {
+        return;
+    }
+    verdict.looked_at += 1;
+    let mut asked_to_cancel = false;
+    for run in scene.chain(id) {
+        for event in &run.history.events {
+            match &event.attributes {
+                Some(Attributes::WorkflowExecutionCancelRequestedEventAttributes(_)) => asked_to_cancel = true,
+                Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) => {
+                    let number: i64 = read(signal.input.as_ref()).unwrap_or_default();
+                    let late = number / SIGNALS_PER_CLIENT == FINISHER as i64 + 1;
+                    if late && !(asked_to_cancel && child.parent_closes == ParentCloses::RequestCancel) {
+                        let what = format!(
+                            "{run} was open long after {parent} closed, which should have meant {:?}",
+                            child.parent_closes
+                        );
+                        verdict.violate("G2", what, [parent.show(), run.show()].concat());
+                        return;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn same_end(told: &Outcome, last: &Run<'_>) -> bool {

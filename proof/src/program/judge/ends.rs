@@ -6,7 +6,7 @@ use stanchion_proto::temporal::history::v1::history_event::Attributes;
 
 use super::scene::{Run, Scene};
 use crate::check::Verdict;
-use crate::program::{Ends, OnCancel, ParentCloses};
+use crate::program::{Ends, OnCancel, ParentCloses, Told, child_workflow_id};
 
 pub fn check(scene: &Scene<'_>) -> Verdict {
     let mut verdict = Verdict::new("programs: ends");
@@ -76,19 +76,21 @@ fn kind(ends: &Ends) -> &'static str {
 }
 
 fn requested_by_someone(scene: &Scene<'_>, run: &Run<'_>) -> Result<(), String> {
-    let by_client = scene.maybe(&run.history.workflow_id, "cancel");
-    let has_parent = run.started().is_some_and(|started| started.parent_workflow_execution.is_some());
-    if by_client || has_parent { Ok(()) } else { Err("nobody asked for its cancellation".into()) }
+    if scene.maybe(&run.history.workflow_id, "cancel") || closed_by_parent(scene, run, ParentCloses::RequestCancel) {
+        return Ok(());
+    }
+    // A parent asks because its program says so, or because it is being canceled itself.
+    let asked = scene.child_op(run).and_then(|(parent, _)| parent.machine.as_ref().ok()).is_some_and(|machine| {
+        let own =
+            |path: &str| child_workflow_id(&machine.workflow_id, machine.input.chain, path) == run.history.workflow_id;
+        machine.ops.iter().any(|(path, told)| matches!(told, Told::Child(told) if told.cancel.is_some() && own(path)))
+    });
+    if asked { Ok(()) } else { Err("nobody asked for its cancellation".into()) }
 }
 
 /// Whether its parent closed, and said that this should become of it.
 fn closed_by_parent(scene: &Scene<'_>, run: &Run<'_>, policy: ParentCloses) -> bool {
-    let parent = run.started().and_then(|started| started.parent_workflow_execution.as_ref());
-    let Some(parent) = parent.and_then(|parent| scene.runs.get(&*parent.run_id)) else { return false };
-    let op = run.history.workflow_id.strip_prefix(&*parent.history.workflow_id).and_then(|rest| rest.split_once('.'));
-    let op = op.and_then(|(_, path)| parent.input()?.program.op(path).cloned());
-    let is_so = matches!(op, Some(crate::program::Op::Child(child)) if child.parent_closes == policy);
-    is_so && parent.close().is_some()
+    scene.child_op(run).is_some_and(|(parent, child)| child.parent_closes == policy && parent.close().is_some())
 }
 
 fn cancel_requested(run: &Run<'_>) -> bool {

@@ -12,7 +12,7 @@ use crate::history::RunHistory;
 use crate::journal::Operation;
 use crate::ledger::Line;
 use crate::program::machine::read;
-use crate::program::{Evidence, Input, Machine, Nondeterminism, replay};
+use crate::program::{Child, Evidence, Input, Machine, Nondeterminism, Op, replay};
 
 pub struct Scene<'a> {
     pub load: &'a Load,
@@ -88,6 +88,17 @@ impl<'a> Scene<'a> {
     /// Whether one was acknowledged.
     pub fn acknowledged(&self, workflow_id: &str, f: &str) -> bool {
         self.asked(workflow_id, f).any(|operation| operation.ok().is_some())
+    }
+
+    /// The run that started a child, and what its program says of it.
+    pub fn child_op(&self, run: &Run<'a>) -> Option<(&Run<'a>, Child)> {
+        let parent = run.started()?.parent_workflow_execution.as_ref()?;
+        let parent = self.runs.get(&*parent.run_id)?;
+        let (_, path) = run.history.workflow_id.strip_prefix(&*parent.history.workflow_id)?.split_once('.')?;
+        match parent.input()?.program.op(path)? {
+            Op::Child(child) => Some((parent, (**child).clone())),
+            _ => None,
+        }
     }
 
     /// An operation that shows that a workflow was open once another one had been answered.
