@@ -93,6 +93,8 @@ pub fn to_json(status: &StatusReply) -> Value {
         .map(|group| {
             let replicas: BTreeMap<String, u64> =
                 group.replicas.iter().map(|(node, index)| (node.to_string(), *index)).collect();
+            let stopped: BTreeMap<String, &str> =
+                group.stopped.iter().map(|(node, why)| (node.to_string(), why.as_str())).collect();
             json!({
                 "group": group.group,
                 "leader": group.leader,
@@ -100,6 +102,7 @@ pub fn to_json(status: &StatusReply) -> Value {
                 "applied": group.applied,
                 "last_log": group.last_log,
                 "replicas": replicas,
+                "stopped": stopped,
             })
         })
         .collect();
@@ -144,6 +147,11 @@ pub fn to_text(status: &StatusReply) -> String {
             lags.join("  ")
         );
     }
+    for group in &status.groups {
+        for (node, why) in &group.stopped {
+            let _ = writeln!(text, "\ngroup {} has STOPPED on node {node}: {why}", group.group);
+        }
+    }
     text
 }
 
@@ -168,9 +176,12 @@ mod tests {
                 last_log: 10,
                 applied: 9,
                 replicas: [(1, 10), (2, 7)].into_iter().collect(),
+                stopped: [(3, "B1: no".to_owned())].into_iter().collect(),
             }],
         };
         assert!(to_text(&status).contains("1:0  2:3"));
         assert_eq!(to_json(&status)["groups"][0]["replicas"]["2"], 7);
+        assert!(to_text(&status).ends_with("\ngroup 1 has STOPPED on node 3: B1: no\n"));
+        assert_eq!(to_json(&status)["groups"][0]["stopped"]["3"], "B1: no");
     }
 }

@@ -114,6 +114,13 @@ limits! {
     long_poll_ms_max = 60_000;
     /// A long poll is answered this many milliseconds before its caller's deadline.
     long_poll_tail_ms = 500;
+    /// Share of one processor, in thousandths, that a node may spend on holding runs to the invariants after commits; 0 looks at nothing,
+    /// 1000 at everything.
+    invariants_share_permille = 5;
+    /// Seconds between two comparisons of a part of a group's state on all its replicas; 0 compares nothing.
+    compare_seconds = 10;
+    /// Such a part, in bytes, with 256 for each table of each slot that is looked at.
+    compare_bytes_max = 256 * 1024;
     /// Queries waiting for one run.
     queries_per_run_max = 100;
     /// Events in one page of history.

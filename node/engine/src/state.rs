@@ -70,6 +70,33 @@ pub enum Table {
     VisibilityStretch = 22,
 }
 
+impl Table {
+    /// In the order of their numbers, which is the order of keys.
+    pub const ALL: [Self; 21] = [
+        Self::Current,
+        Self::Run,
+        Self::Activity,
+        Self::Timer,
+        Self::Pending,
+        Self::TimerQueue,
+        Self::History,
+        Self::Outbox,
+        Self::Index,
+        Self::Dedup,
+        Self::Meta,
+        Self::Update,
+        Self::Child,
+        Self::External,
+        Self::Schedule,
+        Self::Batch,
+        Self::StandaloneActivity,
+        Self::Inbox,
+        Self::VisibilityRecord,
+        Self::VisibilityCount,
+        Self::VisibilityStretch,
+    ];
+}
+
 /// Reads of one consistent state.
 pub trait StateReader {
     /// The row, or none.

@@ -3,7 +3,7 @@
 //! Called by the state machine (which fills it) and by everything that only looks: proposer, role, keeper, status.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
 use stanchion_engine::{Effects, GroupId, ShardTime};
@@ -11,6 +11,7 @@ use stanchion_store::Store;
 use tokio::sync::watch;
 
 use crate::clock::TermClock;
+use crate::compare::Parts;
 use crate::types::{NodeId, TermId};
 
 /// Gets the effects of every entry that this node proposed in `term`, in log order, before its proposer gets the reply.
@@ -37,6 +38,10 @@ pub(crate) struct Shared {
     applied: AtomicU64,
     /// Bytes applied since the node's last checkpoint, of all groups.
     pub applied_bytes: Arc<AtomicU64>,
+    /// What the replicas of this group compare.
+    pub parts: Parts,
+    /// Why this group's applying has stopped here for good.
+    pub stopped: OnceLock<String>,
     /// The newest term of this node whose first entry is applied here; 0 for none.
     own_term: watch::Sender<u64>,
 }
@@ -53,6 +58,8 @@ impl Shared {
             term_clock: TermClock::default(),
             applied: AtomicU64::new(0),
             applied_bytes,
+            parts: Parts::default(),
+            stopped: OnceLock::new(),
             own_term: watch::Sender::new(0),
         }
     }

@@ -16,6 +16,8 @@ use stanchion_store::{CommittedReader, GroupLog, Store};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::audit::Purse;
+use crate::compare::Parts;
 use crate::effects::{EffectSink, Shared};
 use crate::error::{ProposeError, ReplicaError};
 use crate::log_store::LogStore;
@@ -37,6 +39,7 @@ pub(crate) struct Surroundings {
     pub options: ReplicaOptions,
     pub config: Arc<Config>,
     pub applied_bytes: Arc<AtomicU64>,
+    pub purse: Arc<Purse>,
 }
 
 /// A group on this node. Clones are the same group.
@@ -103,7 +106,8 @@ impl GroupHandle {
             around.options.fatal.clone(),
             around.applied_bytes.clone(),
         ));
-        let machine = StateMachine::open(shared.clone(), state).map_err(|e| failed(e.to_string()))?;
+        let machine =
+            StateMachine::open(shared.clone(), state, around.purse.clone()).map_err(|e| failed(e.to_string()))?;
         let log_store = LogStore::new(log.clone(), around.options.limits.append_bytes_max as usize);
         let network = Network { transport: around.transport.clone(), group };
         let raft = Raft::new(node, around.config.clone(), network, log_store, machine);
@@ -212,8 +216,17 @@ impl GroupHandle {
             log_bytes: self.inner.log.bytes(),
             voters: metrics.membership_config.voter_ids().collect(),
             followers: metrics.replication.iter().flatten().map(matched).collect(),
-            stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
+            stopped: self.stopped().or_else(|| metrics.running_state.err().map(|fatal| fatal.to_string())),
         }
+    }
+
+    /// Why the group has stopped on this node because of what it applied or holds, if it has.
+    pub fn stopped(&self) -> Option<String> {
+        self.inner.shared.stopped.get().cloned()
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.inner.shared.parts
     }
 
     pub(crate) fn raft(&self) -> &Raft {

@@ -10,8 +10,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod audit;
 mod bootstrap;
 mod clock;
+mod compare;
 mod effects;
 mod error;
 mod group;

@@ -10,12 +10,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use stanchion_engine::{GroupId, Slot};
 use stanchion_store::Store;
 use tokio::task::AbortHandle;
 
+use crate::audit::Purse;
 use crate::error::ReplicaError;
 use crate::group::{GroupHandle, GroupStatus, Surroundings};
 use crate::off_thread::off_thread_of;
@@ -23,7 +25,7 @@ use crate::options::ReplicaOptions;
 use crate::slots::SlotMap;
 use crate::transport::PeerTransport;
 use crate::types::NodeId;
-use crate::{keeper, spread};
+use crate::{compare, keeper, spread};
 
 /// See the module. Clones are the same.
 #[derive(Clone)]
@@ -79,7 +81,10 @@ impl Replica {
             None => known,
         };
         let slotted = identity.groups.unwrap_or(slotted);
-        let around = Surroundings { store, transport, options, config, applied_bytes: Arc::new(AtomicU64::new(0)) };
+        let purse = Arc::new(Purse::new(options.limits.invariants_share_permille));
+        let compare_every = Duration::from_secs(options.limits.compare_seconds);
+        let applied_bytes = Arc::new(AtomicU64::new(0));
+        let around = Surroundings { store, transport, options, config, applied_bytes, purse };
         let replica = Self {
             inner: Arc::new(Inner {
                 around,
@@ -101,6 +106,10 @@ impl Replica {
             runtime.spawn(spread::run(Arc::downgrade(&replica.inner))).abort_handle(),
         ];
         replica.inner.tasks.lock().extend(tasks);
+        if !compare_every.is_zero() {
+            let compare = runtime.spawn(compare::run(Arc::downgrade(&replica.inner), compare_every));
+            replica.inner.tasks.lock().push(compare.abort_handle());
+        }
         Ok(replica)
     }
 

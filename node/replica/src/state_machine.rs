@@ -4,6 +4,7 @@
 //!   entries ─▶ engine::apply, one command after another, into the overlay
 //!           ─▶ ONE commit a batch: rows, applied id and membership in one write (no sync: the log is the WAL)
 //!           ─▶ if this node proposed the entry: effects to the sink, then replies to the proposer
+//!           ─▶ some of the runs touched are held to the invariants (`audit`)
 //! ```
 //!
 //! Small batches are applied where openraft's worker runs. A large one, or one after a commit that was slow, moves the other tasks
@@ -23,11 +24,13 @@ use futures::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use prost::Message;
-use stanchion_engine::{Effects, Features, Position, Reply, StateFault, StateReader};
-use stanchion_proto::command;
+use stanchion_engine::invariants::Violation;
+use stanchion_engine::{Effects, Features, Position, Reply, RunKey, StateFault, StateReader};
+use stanchion_proto::command::{self, command::Kind};
 use stanchion_store::{GroupState, StoreError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::audit::Purse;
 use crate::effects::Shared;
 use crate::snapshot::{self, SnapshotData};
 use crate::types::{Applied, Entry, LogId, SnapshotMeta, StoredMembership, TermId, TypeConfig};
@@ -46,6 +49,7 @@ pub(crate) struct StateMachine {
     state: GroupState,
     membership: StoredMembership,
     last_commit: Duration,
+    purse: Arc<Purse>,
 }
 
 /// Why applying cannot go on.
@@ -57,18 +61,22 @@ enum Fault {
     Store(#[from] StoreError),
     #[error(transparent)]
     Format(#[from] io::Error),
+    #[error("invariant violated: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Broken(Vec<Violation>),
+    #[error("replicas differ: {0}")]
+    Differs(String),
 }
 
 type Item = (Entry, Option<ApplyResponder<TypeConfig>>);
 
 impl StateMachine {
     /// Over the state as it was last flushed, which is what a start begins from.
-    pub fn open(shared: Arc<Shared>, state: GroupState) -> io::Result<Self> {
+    pub fn open(shared: Arc<Shared>, state: GroupState, purse: Arc<Purse>) -> io::Result<Self> {
         let applied = state.applied();
         let log_id = applied.log_id.as_deref().map(wire::decode_log_id).transpose()?;
         let membership = applied.membership.as_deref().map(wire::decode_membership).transpose()?.unwrap_or_default();
         shared.publish(log_id.map_or(0, |id| id.index), state.clock());
-        Ok(Self { shared, state, membership, last_commit: Duration::ZERO })
+        Ok(Self { shared, state, membership, last_commit: Duration::ZERO, purse })
     }
 
     fn apply_batch(&mut self, batch: Vec<Item>) -> io::Result<()> {
@@ -118,6 +126,7 @@ impl StateMachine {
         self.last_commit = committing.elapsed();
         self.shared.publish(last.index, self.state.clock());
 
+        let touched = self.purse.pick(outcomes.iter().map(|(_, _, effects, _)| effects));
         let sink = self.shared.sink();
         for (log_id, applied, effects, responder) in outcomes {
             if log_id.leader_id.node_id == self.shared.node {
@@ -130,7 +139,16 @@ impl StateMachine {
                 responder.send(applied);
             }
         }
-        Ok(())
+        self.look_at(&touched)
+    }
+
+    /// Holds runs of the committed state to the invariants.
+    fn look_at(&self, runs: &[RunKey]) -> Result<(), Fault> {
+        let mut broken = Vec::new();
+        for run in runs {
+            broken.extend(self.purse.look(&self.state, run)?.violations);
+        }
+        if broken.is_empty() { Ok(()) } else { Err(Fault::Broken(broken)) }
     }
 
     fn apply_commands(&mut self, index: u64, data: Bytes) -> Result<(Applied, Effects), Fault> {
@@ -139,6 +157,9 @@ impl StateMachine {
         let mut effects = Effects::default();
         for (offset, command) in (0u32..).zip(&entry.commands) {
             let at = Position { group: self.shared.group, index, offset };
+            if let Some(Kind::CheckHash(check)) = &command.kind {
+                self.shared.parts.apply(&self.state, index, check)?.map_err(Fault::Differs)?;
+            }
             let (reply, more) = stanchion_engine::apply(&mut self.state, command, at, Features::default())?;
             replies.push(reply);
             match offset {
@@ -152,11 +173,16 @@ impl StateMachine {
     /// Says what happened where it will be found, and stops what must stop.
     fn stop(&self, fault: Fault) -> io::Error {
         let group = self.shared.group;
-        tracing::error!(%group, %fault, "applying failed; this group stops on this node");
+        tracing::error!(%group, %fault, "applying failed; this group stops on this node and must not lead or serve here again");
         metrics::counter!("stanchion_apply_faults_total").increment(1);
+        for rule in rules_of(&fault) {
+            metrics::counter!("stanchion_invariant_violations_total", "rule" => rule, "group" => group.to_string())
+                .increment(1);
+        }
+        let _ = self.shared.stopped.set(fault.to_string());
         match &fault {
-            // Decided by replicated state, so every replica stops this group alike; the node's other groups are sound.
-            Fault::State(StateFault::Invariant(_)) => {}
+            // The node's other groups are sound. Where it was decided by replicated state, every replica stops this group alike.
+            Fault::State(StateFault::Invariant(_)) | Fault::Broken(_) | Fault::Differs(_) => {}
             Fault::State(StateFault::Storage(_) | StateFault::Corrupt { .. }) | Fault::Store(_) | Fault::Format(_) => {
                 (self.shared.fatal)(&format!("group {group}: {fault}"));
             }
@@ -167,6 +193,22 @@ impl StateMachine {
     /// What a snapshot may be said to hold: what is safe without the log.
     fn flushed_meta(&self) -> io::Result<Option<SnapshotMeta>> {
         snapshot::meta_of(&self.shared.store.flushed(self.shared.group))
+    }
+}
+
+/// The rules that are broken, for the metric.
+fn rules_of(fault: &Fault) -> Vec<String> {
+    match fault {
+        Fault::Broken(violations) => violations.iter().map(|violation| violation.rule.to_owned()).collect(),
+        Fault::Differs(_) => vec!["B2".to_owned()],
+        // Words that begin with a rule, unless it is a rule of the engine's own.
+        Fault::State(StateFault::Invariant(words)) => {
+            let rule = words.split(':').next().filter(|rule| rule.len() <= 3).unwrap_or("engine");
+            vec![rule.to_owned()]
+        }
+        Fault::State(StateFault::Storage(_) | StateFault::Corrupt { .. }) | Fault::Store(_) | Fault::Format(_) => {
+            Vec::new()
+        }
     }
 }
 

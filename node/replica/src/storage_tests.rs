@@ -8,6 +8,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use stanchion_engine::GroupId;
 use stanchion_store::{Store, StoreOptions};
 
+use crate::audit::Purse;
 use crate::effects::Shared;
 use crate::log_store::LogStore;
 use crate::slots::SlotMap;
@@ -36,7 +37,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Opened> for Builder {
         let shared = Arc::new(Shared::new(group, 1, store.clone(), fatal, Arc::new(AtomicU64::new(0))));
         let mut state = store.group_state(group).unwrap();
         state.set_owned_slots(&SlotMap::even(1).slots_of(group)).unwrap();
-        let machine = StateMachine::open(shared, state).unwrap();
+        let machine = StateMachine::open(shared, state, Arc::new(Purse::new(1000))).unwrap();
         let log = LogStore::new(store.log(group), 1 << 20);
         Ok((Opened { store, _dir: dir }, log, machine))
     }

@@ -183,6 +183,7 @@ fn own_status(node: &Node) -> StatusReply {
             last_log: status.last_log_index,
             applied: status.applied_index,
             replicas,
+            stopped: status.stopped.map(|why| (node.id(), why)).into_iter().collect(),
         }
     });
     StatusReply {
@@ -210,7 +211,11 @@ async fn cluster_status(node: &Arc<Node>) -> StatusReply {
             continue;
         };
         whole.nodes.extend(reply.nodes);
-        for theirs in reply.groups {
+        for mut theirs in reply.groups {
+            if let Some(ours) = whole.groups.iter_mut().find(|ours| ours.group == theirs.group) {
+                ours.stopped.append(&mut theirs.stopped);
+                theirs.stopped.clone_from(&ours.stopped);
+            }
             match whole.groups.iter_mut().find(|ours| ours.group == theirs.group) {
                 Some(ours)
                     if theirs.term > ours.term || (theirs.term == ours.term && theirs.leader == peer.node_id) =>

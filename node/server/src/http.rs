@@ -1,4 +1,4 @@
-//! The HTTP port: `/health` (the process lives), `/ready` (it can serve), `/metrics` (Prometheus text).
+//! The HTTP port: `/health` (the process lives, and which groups have stopped for good), `/ready` (it can serve), `/metrics` (Prometheus text).
 //!
 //! Called by `node`, which owns the listener.
 
@@ -28,11 +28,22 @@ pub async fn serve(
     over: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
-        .route("/health", get(|| async { "alive\n" }))
+        .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(figures_text))
         .with_state(Shared { node, figures });
     axum::serve(listener, router).with_graceful_shutdown(async move { over.cancelled().await }).await
+}
+
+async fn health(State(shared): State<Shared>) -> String {
+    let mut text = "alive\n".to_owned();
+    let statuses = shared.node.replica().map(|replica| replica.status()).unwrap_or_default();
+    for status in statuses {
+        if let Some(why) = status.stopped {
+            text.push_str(&format!("group {} has stopped on this node: {why}\n", status.group));
+        }
+    }
+    text
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {

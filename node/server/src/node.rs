@@ -105,6 +105,10 @@ impl Node {
             return Err("the node belongs to no cluster yet; run `stanchion cluster init`".to_owned());
         }
         for group in groups {
+            // Others serve it, if they can; what is stopped does not come back by waiting.
+            if replica.group(group).is_some_and(|group| group.stopped().is_some()) {
+                continue;
+            }
             let leader = replica.leader_of(group).ok_or_else(|| format!("group {group} has no known leader"))?;
             if leader == self.id() && self.shells.term(group).is_err() {
                 return Err(format!("group {group} is being taken over by this node"));

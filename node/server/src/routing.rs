@@ -16,6 +16,7 @@
 //! Called by the gRPC handlers; [`serve_local`] also by the peer service for calls that were carried here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -143,7 +144,19 @@ pub async fn serve_local<R: GroupCall>(node: &Arc<Node>, body: Bytes, deadline: 
 
 /// The leader of a group, if it is another node.
 pub fn leader_elsewhere(node: &Node, group: GroupId) -> Option<u64> {
-    node.replica()?.leader_of(group).filter(|leader| *leader != node.id())
+    let replica = node.replica()?;
+    if replica.group(group).is_some_and(|group| group.stopped().is_some()) {
+        return anybody(node);
+    }
+    replica.leader_of(group).filter(|leader| *leader != node.id())
+}
+
+/// A node that may lead a group that has stopped here: each other one in turn, because here nobody hears of its leaders any more.
+fn anybody(node: &Node) -> Option<u64> {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let peers = node.neighbours.transport.peers().list();
+    let others: Vec<u64> = peers.into_iter().map(|peer| peer.node_id).filter(|id| *id != node.id()).collect();
+    (!others.is_empty()).then(|| others[TURN.fetch_add(1, Ordering::Relaxed) % others.len()])
 }
 
 /// Done a little after another node than `leader` is known to lead.

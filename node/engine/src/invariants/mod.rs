@@ -6,6 +6,7 @@
 //! rows     a run's rows between two commands, as they are stored
 //! history  one run's events
 //! between  what runs say of one another: successors, children, open runs of one id
+//! replicas whether two replicas hold the same rows
 //! ```
 //!
 //! Letters and numbers (B1, F1 …) are those of ARCHITECTURE.md. The functions on histories know nothing of this engine: any server of
@@ -13,6 +14,7 @@
 
 pub mod between;
 pub mod history;
+pub mod replicas;
 pub mod rows;
 mod run;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use stanchion_replica::{
     EffectSink, FrameStream, GroupHandle, NodeId, Peer, PeerTransport, ProposeError, Replica, ReplicaOptions, Role,
     SlotMap, TermId, Timings,
 };
-use stanchion_store::{Applied, Store, StoreError, StoreOptions};
+use stanchion_store::{Applied, GroupState, Store, StoreError, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -188,6 +188,17 @@ impl Cluster {
         node.server.abort();
         let _ = node.server.await;
         node.store.shutdown().unwrap();
+    }
+
+    /// Changes what a node that does not run holds of a group, as no command would.
+    pub fn tamper(&self, id: NodeId, group: GroupId, change: impl FnOnce(&mut GroupState)) {
+        let store = Store::open(StoreOptions { sync: false, ..StoreOptions::new(self.dirs[&id].path()) }).unwrap();
+        let mut state = store.group_state(group).unwrap();
+        change(&mut state);
+        let applied = state.applied();
+        state.commit(applied.index, applied.log_id.unwrap(), None).unwrap();
+        drop(state);
+        store.shutdown().unwrap();
     }
 
     /// Gives a node that does not run an empty folder.

@@ -9,38 +9,13 @@ use super::keys::PREFIX_BYTES;
 use super::reader::CommittedView;
 use super::rows::KeyRange;
 
-/// In the order of their numbers, which is the order of keys.
-const TABLES: &[Table] = &[
-    Table::Current,
-    Table::Run,
-    Table::Activity,
-    Table::Timer,
-    Table::Pending,
-    Table::TimerQueue,
-    Table::History,
-    Table::Outbox,
-    Table::Index,
-    Table::Dedup,
-    Table::Meta,
-    Table::Update,
-    Table::Child,
-    Table::External,
-    Table::Schedule,
-    Table::Batch,
-    Table::StandaloneActivity,
-    Table::Inbox,
-    Table::VisibilityRecord,
-    Table::VisibilityCount,
-    Table::VisibilityStretch,
-];
-
 impl CommittedView<'_> {
     /// See the module.
     pub fn hash(&self) -> StateResult<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.clock().0.to_be_bytes());
         for (slot, generation) in self.slots().slots() {
-            for &table in TABLES {
+            for table in Table::ALL {
                 let range = KeyRange::new(slot, generation, table, &[], &[]);
                 self.for_each(&range, |key, value| {
                     let key = &key[PREFIX_BYTES..];
