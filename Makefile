@@ -10,7 +10,7 @@ export STANCHION_BIN ?= $(CARGO_TARGET_DIR)/debug/stanchion
 # What to hand to `stanchion dev` and to pytest: make run ARGS="--ephemeral", make e2e ARGS="-k signal"
 ARGS ?=
 
-.PHONY: help run build test unit e2e fmt lint bench jepsen golden lock bootstrap bootstrap-test
+.PHONY: help run build test unit e2e fmt lint bench jepsen jepsen-full golden lock bootstrap bootstrap-test
 
 help:
 	@echo 'make run      build and start `stanchion dev` (gRPC on 7233, HTTP on 8233); ARGS="--ephemeral"'
@@ -18,7 +18,8 @@ help:
 	@echo 'make fmt      format the code'
 	@echo 'make lint     rustfmt, clippy and ruff, warnings denied'
 	@echo 'make bench    short measurements (bench/run --quick)'
-	@echo 'make jepsen   short fault tests on three real processes (jepsen/run --quick)'
+	@echo 'make jepsen   short fault tests on three real processes (jepsen/run quick)'
+	@echo 'make jepsen-full   every workload by every fault, for FOR=1h (jepsen/run full)'
 	@echo 'make golden   record the real Temporal server'\''s answers anew (tests/differential/golden)'
 
 bootstrap:
@@ -61,7 +62,12 @@ bench: bootstrap-test build
 
 jepsen: bootstrap-test build
 	$(VENV)/bin/python -m pytest -q jepsen/tests
-	jepsen/run --quick
+	jepsen/run quick
+
+# Every workload by every fault, for FOR: a line a cell in jepsen/out/table.md.
+FOR ?= 1h
+jepsen-full: bootstrap-test build
+	jepsen/run full --for $(FOR) $(ARGS)
 
 golden: bootstrap-test
 	cd tests && $(VENV)/bin/python -m differential.run --record

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{READY_WITHIN, Shape};
-use crate::faults::nemesis::{self, Done};
+use crate::faults::nemesis::{self, Done, Plan};
 use crate::network::Link;
 use crate::results;
 use crate::scene::Scene;
@@ -23,6 +23,7 @@ const WIND_UP_WITHIN: Duration = Duration::from_secs(60);
 pub struct Cell {
     pub workload: &'static workloads::Kind,
     pub fault: &'static faults::Kind,
+    pub plan: Plan,
     pub seconds: u64,
     pub shape: Shape,
     pub out: PathBuf,
@@ -38,8 +39,15 @@ pub struct Ended {
     pub verdicts: Vec<Verdict>,
     pub done: Done,
     pub operations: results::Counts,
+    /// Nanoseconds since 1970 at which the journal's clock was 0.
+    pub epoch: u64,
     pub out: PathBuf,
 }
+
+/// A cell that cannot be done, for want of something on this machine or in the workload: told apart from one that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Lacking(pub String);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Conclusion {
@@ -69,7 +77,9 @@ impl Cell {
             Ok(lived) => lived,
             Err(error) => {
                 // The nodes' data may tell why.
-                scene.cluster.keep_data();
+                if !error.is::<Lacking>() {
+                    scene.cluster.keep_data();
+                }
                 results::leave_history(&scene)?;
                 return Err(error);
             }
@@ -84,6 +94,7 @@ impl Cell {
             verdicts,
             done,
             operations: results::Counts::of(&scene.journal.lines()),
+            epoch: scene.epoch,
             out: self.out.clone(),
         };
         if ended.conclusion() == Conclusion::Violation {
@@ -95,8 +106,11 @@ impl Cell {
 
     async fn live(&self, scene: &Scene) -> Result<(Vec<Verdict>, Done)> {
         let mut fault = (self.fault.make)();
+        if self.fault.workers && !self.workload.has_workers {
+            bail!(Lacking(format!("{} has no workers for {}", self.workload.name, self.fault.name)));
+        }
         if let Some(what) = (self.fault.lacks)(&scene.cluster) {
-            bail!("{} cannot be done here: {what}", self.fault.name);
+            bail!(Lacking(format!("{} cannot be done here: {what}", self.fault.name)));
         }
         fault.prepare(&scene.cluster)?;
         scene.say(&format!(
@@ -113,7 +127,7 @@ impl Cell {
         let stop = CancellationToken::new();
         let until = Instant::now() + Duration::from_secs(self.seconds);
         let harming = async {
-            let done = nemesis::run(scene, self.fault, fault.as_mut(), until, stop.clone()).await;
+            let done = nemesis::run(scene, self.fault, fault.as_mut(), self.plan, until, stop.clone()).await;
             if matches!(&done, Ok(done) if done.trouble.is_empty()) {
                 tokio::time::sleep_until(until).await;
             }

@@ -1,8 +1,9 @@
 //! The command line: what `stanchion-jepsen` can be told. `--help` of each command is its documentation. Called by `main`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -20,8 +21,64 @@ pub struct Cli {
 pub enum Command {
     /// One workload under one fault.
     Run(RunArgs),
+    /// A chosen few cells in about three minutes, the control run and a run that must fail among them: for CI.
+    Quick(QuickArgs),
+    /// Every workload under every fault, in an order of chance, round after round, until the time is over; a line a cell in a table.
+    Full(FullArgs),
+    /// A failure test that security reviewers ask for, with a report as text and as a page.
+    Reviewer(ReviewerArgs),
     /// All workloads and all faults, with what they are.
     List,
+}
+
+#[derive(Args, Debug)]
+pub struct QuickArgs {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct FullArgs {
+    /// No cell is begun after this: 30s, 20m, 2h.
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = length)]
+    pub length: Duration,
+    /// Rounds over all cells, if there is time for more than one.
+    #[arg(long, default_value_t = u32::MAX)]
+    pub rounds: u32,
+    /// How long the load of a cell runs.
+    #[arg(long, default_value_t = 25)]
+    pub seconds: u64,
+    /// Only this workload; may be given many times.
+    #[arg(long, value_name = "NAME")]
+    pub workload: Vec<String>,
+    /// Only this fault; may be given many times.
+    #[arg(long, value_name = "NAME")]
+    pub fault: Vec<String>,
+    /// Gets a line after each cell, so that an interrupted run shows what was done. In the folder of `--out` when not given.
+    #[arg(long, value_name = "FILE")]
+    pub table: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct ReviewerArgs {
+    #[arg(value_enum)]
+    pub test: ReviewerTest,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReviewerTest {
+    /// Worker processes are killed in mid-run.
+    KillWorkers,
+    /// Workers are cut off from the cluster.
+    CutWorkers,
+    /// Credentials expire in mid-run.
+    ExpireCredentials,
+    /// The whole control plane is taken away and brought back.
+    WholePlane,
 }
 
 #[derive(Args, Debug)]
@@ -69,6 +126,20 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
     }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()]
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number with s, m or h behind it"))?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("`{text}` ends in none of s, m and h")),
+    };
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
 }
 
 impl Common {

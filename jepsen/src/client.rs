@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use prost::Message as _;
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use stanchion_proof::journal::Journal;
-use stanchion_proto::temporal::common::v1::{Payload, Payloads};
+use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowExecution};
+use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
+use stanchion_proto::temporal::workflowservice::v1::GetWorkflowExecutionHistoryRequest;
 use stanchion_proto::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use tokio::time::{Instant, timeout};
 use tonic::transport::{Channel, Endpoint};
@@ -19,6 +22,7 @@ use tonic::{Code, Status};
 
 use crate::cluster::Cluster;
 use crate::network::Link;
+use crate::scene::NAMESPACE;
 
 /// One attempt on one node; a careful client asks another one then.
 pub const ATTEMPT_WITHIN: Duration = Duration::from_secs(3);
@@ -113,6 +117,36 @@ impl Client {
             unknown = true;
             tokio::time::sleep(PAUSE.min(stop.saturating_duration_since(Instant::now()))).await;
         }
+    }
+}
+
+impl Client {
+    /// The whole history of a run, page by page.
+    pub async fn history(&mut self, workflow_id: &str, run_id: &str, within: Duration) -> Outcome<Vec<HistoryEvent>> {
+        let request = GetWorkflowExecutionHistoryRequest {
+            namespace: NAMESPACE.into(),
+            execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: run_id.to_owned() }),
+            // Mostly the server's own page size; now and then a small one, so that paging is exercised under faults too.
+            maximum_page_size: [0, 0, 0, 7, 50][self.chance.random_range(0..5)],
+            ..Default::default()
+        };
+        self.call(within, |mut service| {
+            let mut request = request.clone();
+            async move {
+                let mut events = Vec::new();
+                loop {
+                    let page = service.get_workflow_execution_history(request.clone()).await?.into_inner();
+                    let history = History::decode(page.history.unwrap_or_default())
+                        .map_err(|error| Status::data_loss(format!("a history that cannot be decoded: {error}")))?;
+                    events.extend(history.events);
+                    if page.next_page_token.is_empty() {
+                        return Ok(events);
+                    }
+                    request.next_page_token = page.next_page_token;
+                }
+            }
+        })
+        .await
     }
 }
 

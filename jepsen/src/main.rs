@@ -17,8 +17,11 @@ mod ports;
 mod process;
 mod proxy;
 mod results;
+mod reviewer;
 mod scene;
 mod suite;
+mod table;
+mod workers;
 mod workloads;
 
 use std::process::ExitCode;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
 async fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(arguments) => suite::run(arguments).await,
+        Command::Quick(arguments) => suite::quick(&arguments).await,
+        Command::Full(arguments) => suite::full(&arguments).await,
+        Command::Reviewer(arguments) => reviewer::run(&arguments).await,
         Command::List => {
             suite::list();
             suite::CLEAN

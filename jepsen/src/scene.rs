@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::client::{Api, Client};
 use crate::cluster::{Cluster, Shape};
 use crate::network::Link;
+use crate::workers::Workers;
 
 pub const NAMESPACE: &str = "default";
 
@@ -26,6 +28,9 @@ pub struct Scene {
     pub journal: Journal,
     /// One connection to each node, through the clients' proxies.
     pub apis: Vec<Api>,
+    pub workers: Workers,
+    /// Nanoseconds since 1970 at which the journal's clock was 0.
+    pub epoch: u64,
     clock: Instant,
 }
 
@@ -40,6 +45,7 @@ impl Scene {
             .map(|number| Api::of(&cluster, Link::Clients(number)))
             .collect::<Result<_>>()?;
         let clock = Instant::now();
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
         // Each line is in the file before the call that it tells of goes out: a harness that dies leaves its evidence.
         let path = out.join("history.jsonl");
         let file = Mutex::new(std::fs::File::create(&path).with_context(|| path.display().to_string())?);
@@ -49,12 +55,18 @@ impl Scene {
             text.push('\n');
             let _ = file.lock().write_all(text.as_bytes());
         });
-        Ok(Self { out, seed, cluster, journal, apis, clock })
+        Ok(Self { out, seed, cluster, journal, apis, workers: Workers::default(), epoch, clock })
     }
 
     /// Nanoseconds since the start of the test, as the journal counts them.
     pub fn now(&self) -> u64 {
         self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// The journal's clock, for whoever keeps time with it.
+    pub fn clock(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let clock = self.clock;
+        move || clock.elapsed().as_nanos() as u64
     }
 
     /// Choices of their own for each purpose: a lane that makes more of them does not move another's.

@@ -3,29 +3,150 @@
 //! Called by `main`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use rand::Rng as _;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tokio::time::Instant;
 
-use crate::cell::{Cell, Conclusion, Ended};
-use crate::cli::{Common, RunArgs};
+use crate::cell::{Cell, Conclusion, Ended, Lacking};
+use crate::cli::{Common, FullArgs, QuickArgs, RunArgs};
 use crate::cluster::Shape;
+use crate::faults::nemesis::Plan;
+use crate::table::{Table, utc};
 use crate::{faults, results, workloads};
 
-/// Exit codes.
+/// Exit codes. A violation outranks a failure of the harness.
 pub const CLEAN: u8 = 0;
 pub const VIOLATION: u8 = 1;
 pub const NOTHING_SHOWN: u8 = 2;
 
+/// What CI runs: workload, fault, seconds. The first is the control run.
+const QUICK: &[(&str, &str, u64)] = &[
+    ("signal-list", faults::NONE, 6),
+    ("signal-list", "kill-all", 15),
+    ("signal-list", "isolate-leader", 15),
+    ("sdk-steps", "kill-leader", 20),
+    ("sdk-steps", "kill-workers", 15),
+];
+
+/// The run that must be found out, with which the suite shows that it can fail: the disks say that they have synced and have not, and then
+/// all nodes lose their power.
+const MUST_FAIL: (&str, &str, u64) = ("signal-list", "power-loss-lying", 10);
+
 pub async fn run(arguments: RunArgs) -> u8 {
-    let seed = arguments.common.seed.unwrap_or_else(|| rand::rng().random_range(0..1 << 31));
-    match cell(&arguments.common, &arguments.workload, &arguments.fault, arguments.seconds, seed).await {
+    match cell(&arguments.common, &arguments.workload, &arguments.fault, arguments.seconds, seed(&arguments.common))
+        .await
+    {
         Ok(ended) => code(ended.conclusion()),
-        Err(error) => {
-            eprintln!("stanchion-jepsen: the harness failed, nothing was shown: {error:#}");
-            NOTHING_SHOWN
+        Err(error) => failed(&error),
+    }
+}
+
+pub async fn quick(arguments: &QuickArgs) -> u8 {
+    let begin = Instant::now();
+    let first = seed(&arguments.common);
+    println!("seed {first}");
+    let mut lines = Vec::new();
+    let mut worst = CLEAN;
+    for (at, (workload, fault, seconds)) in QUICK.iter().enumerate() {
+        let (said, code) = match cell(&arguments.common, workload, fault, *seconds, first.wrapping_add(at as u64)).await
+        {
+            Ok(ended) => (format!("{:?}", ended.conclusion()).to_lowercase(), code(ended.conclusion())),
+            Err(error) => (format!("harness failed: {error:#}"), failed(&error)),
+        };
+        lines.push(format!("{workload} under {fault}: {said}"));
+        worst = outranking(worst, code);
+    }
+    let (workload, fault, seconds) = MUST_FAIL;
+    let (said, code) = match cell(&arguments.common, workload, fault, seconds, first).await {
+        Ok(ended) if ended.conclusion() == Conclusion::Violation => ("found out, as it must be".to_owned(), CLEAN),
+        Ok(_) => ("NOT found out: this suite cannot be trusted".to_owned(), NOTHING_SHOWN),
+        Err(error) => (format!("harness failed: {error:#}"), failed(&error)),
+    };
+    lines.push(format!("{workload} under {fault}, which must fail: {said}"));
+    worst = outranking(worst, code);
+    println!("\nquick, {:.0} s:\n  {}", begin.elapsed().as_secs_f64(), lines.join("\n  "));
+    worst
+}
+
+pub async fn full(arguments: &FullArgs) -> u8 {
+    match every_cell(arguments).await {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn every_cell(arguments: &FullArgs) -> Result<u8> {
+    let stop = Instant::now() + arguments.length;
+    let first = seed(&arguments.common);
+    let mut chance = ChaCha8Rng::seed_from_u64(first);
+    let workloads = chosen(workloads::ALL.iter().map(|kind| kind.name), &arguments.workload, "workload")?;
+    // What must fail has its own place.
+    let faults =
+        faults::ALL.iter().filter(|kind| !kind.must_fail || arguments.fault.iter().any(|name| name == kind.name));
+    let faults = chosen(faults.map(|kind| kind.name), &arguments.fault, "fault")?;
+    let path = arguments.table.clone().unwrap_or_else(|| arguments.common.out.join("table.md"));
+    let table = Table::open(&path)?;
+    println!("seed {first}; {} workloads under {} faults; table in {}", workloads.len(), faults.len(), path.display());
+    let mut worst = CLEAN;
+    let (mut clean, mut violated, mut nothing, mut lacking) = (0, 0, 0, 0);
+    'rounds: for _ in 0..arguments.rounds {
+        let mut cells: Vec<(&str, &str)> =
+            workloads.iter().flat_map(|w| faults.iter().map(move |f| (*w, *f))).collect();
+        cells.shuffle(&mut chance);
+        let mut possible = false;
+        for (workload, fault) in cells {
+            if Instant::now() >= stop {
+                break 'rounds;
+            }
+            let seed = chance.random_range(0..1 << 31);
+            match cell(&arguments.common, workload, fault, arguments.seconds, seed).await {
+                Ok(ended) => {
+                    possible = true;
+                    table.cell(&ended)?;
+                    worst = outranking(worst, code(ended.conclusion()));
+                    match ended.conclusion() {
+                        Conclusion::Clean => clean += 1,
+                        Conclusion::Violation => violated += 1,
+                        Conclusion::Vacuous => nothing += 1,
+                    }
+                }
+                Err(error) => match error.downcast::<Lacking>() {
+                    Ok(Lacking(what)) => {
+                        lacking += 1;
+                        table.not_done(workload, fault, seed, "not possible", &what)?;
+                    }
+                    Err(error) => {
+                        possible = true;
+                        nothing += 1;
+                        worst = outranking(worst, failed(&error));
+                        table.not_done(workload, fault, seed, "harness failed", &format!("{error:#}"))?;
+                    }
+                },
+            }
+        }
+        if !possible {
+            break;
         }
     }
+    println!(
+        "\n{} UTC: {clean} cells clean, {violated} violated, {nothing} showed nothing, {lacking} not possible; {}",
+        utc(),
+        path.display()
+    );
+    Ok(worst)
+}
+
+/// The named ones, or all.
+fn chosen<'a>(all: impl Iterator<Item = &'a str>, named: &[String], what: &str) -> Result<Vec<&'a str>> {
+    let all: Vec<&str> = all.collect();
+    if let Some(unknown) = named.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(anyhow!("there is no {what} `{unknown}` (stanchion-jepsen list)"));
+    }
+    Ok(all.into_iter().filter(|name| named.is_empty() || named.iter().any(|other| other == name)).collect())
 }
 
 /// Runs one cell and tells its verdict.
@@ -33,9 +154,18 @@ async fn cell(common: &Common, workload: &str, fault: &str, seconds: u64, seed: 
     let workload = workloads::find(workload)
         .with_context(|| format!("there is no workload `{workload}` (stanchion-jepsen list)"))?;
     let fault = faults::find(fault).with_context(|| format!("there is no fault `{fault}` (stanchion-jepsen list)"))?;
-    let out = folder(&common.out, workload.name, fault.name)?;
-    let cell = Cell { workload, fault, seconds, shape: shape(common, seed)?, out };
-    let ended = cell.run().await?;
+    let out = folder(&common.out, &format!("{}-{}", workload.name, fault.name))?;
+    let cell = Cell { workload, fault, plan: Plan::Seeded, seconds, shape: shape(common, seed)?, out: out.clone() };
+    let ended = match cell.run().await {
+        Ok(ended) => ended,
+        Err(error) => {
+            if error.is::<Lacking>() {
+                // There is nothing in it.
+                let _ = std::fs::remove_dir_all(&out);
+            }
+            return Err(error);
+        }
+    };
     println!("{}", results::shown(&ended));
     Ok(ended)
 }
@@ -58,12 +188,16 @@ pub fn shape(common: &Common, seed: u64) -> Result<Shape> {
     })
 }
 
+pub fn seed(common: &Common) -> u64 {
+    common.seed.unwrap_or_else(|| rand::rng().random_range(0..1 << 31))
+}
+
 /// A folder that is not there yet, named after when and what.
-fn folder(base: &Path, workload: &str, fault: &str) -> Result<PathBuf> {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+pub fn folder(base: &Path, what: &str) -> Result<PathBuf> {
+    let when = utc().replace([' ', ':'], "-");
     for number in 0.. {
         let again = if number == 0 { String::new() } else { format!("-{number}") };
-        let path = base.join(format!("{seconds}-{workload}-{fault}{again}"));
+        let path = base.join(format!("{when}-{what}{again}"));
         if !path.exists() {
             std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
             return Ok(path);
@@ -72,12 +206,25 @@ fn folder(base: &Path, workload: &str, fault: &str) -> Result<PathBuf> {
     Err(anyhow!("no free name in {}", base.display()))
 }
 
-fn code(conclusion: Conclusion) -> u8 {
+pub fn code(conclusion: Conclusion) -> u8 {
     match conclusion {
         Conclusion::Clean => CLEAN,
         Conclusion::Violation => VIOLATION,
         Conclusion::Vacuous => NOTHING_SHOWN,
     }
+}
+
+/// A violation outranks a failure, and that outranks nothing found.
+pub fn outranking(one: u8, other: u8) -> u8 {
+    match (one, other) {
+        (VIOLATION, _) | (_, VIOLATION) => VIOLATION,
+        _ => one.max(other),
+    }
+}
+
+pub fn failed(error: &anyhow::Error) -> u8 {
+    eprintln!("stanchion-jepsen: the harness failed, nothing was shown: {error:#}");
+    NOTHING_SHOWN
 }
 
 pub fn list() {
@@ -89,4 +236,9 @@ pub fn list() {
     for kind in faults::ALL {
         println!("  {:<18} {}", kind.name, kind.what);
     }
+}
+
+/// How long the reports say something took.
+pub fn seconds(length: Duration) -> String {
+    format!("{:.1} s", length.as_secs_f64())
 }

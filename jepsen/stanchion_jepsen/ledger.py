@@ -4,7 +4,10 @@ One file a worker, opened with O_APPEND, each line on disk (fsync) before the ac
 
     {"e":"start","wf":…,"run":…,"step":3,"attempt":1,"worker":"w2","t":…,"deadline":…}   the attempt begins
     {"e":"end",  …,"t":…,"outcome":"returned"|"failed"|"cancelled"}                      its body is over
+    {"e":"beat", …,"t":…,"details":…}                                                  a heartbeat is about to be given to the SDK
     {"e":"ack",  …,"t":…,"status":"acked"|"unknown"|"refused"}                           what the server said to its completion
+
+A start line also says what the server told of the attempt (`worker.handed_out`), which the Rust harness reads; `parse` has no use for it.
 
 `deadline` is the moment at which the server may give the step to somebody else. Times are the machine's clock in seconds.
 Never buffers, never rewrites. Written by `worker`; read by `checkers` through `load`.
@@ -71,6 +74,8 @@ def parse(lines: list[str]) -> list[Attempt]:
             open_[key] = attempt
             continue
         attempt = open_[key]
+        if line["e"] == "beat":
+            continue
         if line["e"] == "end":
             attempt.end, attempt.outcome = line["t"], line["outcome"]
         else:

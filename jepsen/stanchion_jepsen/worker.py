@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import logging
 import signal
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from temporalio import activity
@@ -27,6 +28,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from .ledger import Ledger
 from .workflows import LedgerRun, SignalList, StepInput, completes_directly, fails_first, heartbeats, sleep_in_slices, step_result
 from .workflows_together import TogetherChild, TogetherCollector, TogetherParent, TogetherTick
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 REFUSED = {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION}
 
@@ -54,12 +57,18 @@ class Steps:
         # A heartbeat time-out can end an attempt earlier than its own deadline; the first beat comes at once, the last one as
         # the sleep ends, so the earliest legal end is one heartbeat time-out after the start.
         allowed = deadline.timestamp() if not beats else (info.started_time + info.heartbeat_timeout).timestamp()
-        self._ledger.note("start", key, deadline=allowed)
-        outcome = "failed"
+        self._ledger.note("start", key, deadline=allowed, **handed_out(info))
+        outcome, result = "failed", None
         try:
             if beats:
-                activity.heartbeat(argument.step)
-                await sleep_in_slices(argument.sleep_ms, 100, lambda: activity.heartbeat(argument.step))
+
+                def beat() -> None:
+                    # One line for all of an attempt's beats would do: their details are equal.
+                    self._ledger.note("beat", key, details=argument.step)
+                    activity.heartbeat(argument.step)
+
+                beat()
+                await sleep_in_slices(argument.sleep_ms, 100, beat)
             else:
                 await asyncio.sleep(argument.sleep_ms / 1000)
             if fails_first(argument.step) and info.attempt == 1:
@@ -70,7 +79,7 @@ class Steps:
             outcome = "cancelled"
             raise
         finally:
-            self._ledger.note("end", key, outcome=outcome)
+            self._ledger.note("end", key, outcome=outcome, result=result)
         if completes_directly(argument.step):
             await self._complete(key, info.task_token, result, deadline.timestamp())
             activity.raise_complete_async()
@@ -96,6 +105,28 @@ class Steps:
             else:
                 self._ledger.note("ack", key, status="acked")
                 return
+
+
+def handed_out(info: activity.Info) -> dict:
+    """What the server said of the attempt, for checks by its own clock: times in nanoseconds since the epoch, time-outs in nanoseconds."""
+
+    def nanos(length: timedelta | None) -> int:
+        return 0 if length is None else round(length.total_seconds() * 1e9)
+
+    def at(moment: datetime) -> int:
+        return round((moment - EPOCH) / timedelta(microseconds=1)) * 1000
+
+    return {
+        "activity_id": info.activity_id,
+        "token": hashlib.sha256(info.task_token).hexdigest()[:16],
+        "scheduled_at": at(info.scheduled_time),
+        "attempt_scheduled_at": at(info.current_attempt_scheduled_time),
+        "started_at": at(info.started_time),
+        "schedule_to_close": nanos(info.schedule_to_close_timeout),
+        "start_to_close": nanos(info.start_to_close_timeout),
+        "heartbeat": nanos(info.heartbeat_timeout),
+        "given": next(iter(info.heartbeat_details), None),
+    }
 
 
 async def connect(target: str, namespace: str) -> Client:

@@ -9,6 +9,7 @@ pub mod nemesis;
 pub mod partition;
 pub mod pause;
 pub mod rolling;
+pub mod workers;
 
 use std::time::Duration;
 
@@ -45,14 +46,23 @@ pub struct Kind {
     /// How long it lasts, in milliseconds: from, to.
     pub lasts_ms: (u64, u64),
     pub make: fn() -> Box<dyn Fault>,
+    /// Whether it is workers that it hits.
+    pub workers: bool,
+    /// Whether a good cluster cannot survive it: for the run that must fail.
+    pub must_fail: bool,
     /// Links that must carry traffic for this fault to mean anything.
     pub needs: fn(&Cluster) -> Vec<Link>,
     /// What this machine lacks for it, if anything: a cell that cannot be done is told apart from one that failed.
     pub lacks: fn(&Cluster) -> Option<String>,
 }
 
-const fn kind(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
-    Kind { name, what, lasts_ms, make, needs: |_| Vec::new(), lacks: |_| None }
+pub const fn kind(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
+    Kind { name, what, lasts_ms, make, workers: false, must_fail: false, needs: |_| Vec::new(), lacks: |_| None }
+}
+
+const fn of_workers(mut this: Kind) -> Kind {
+    this.workers = true;
+    this
 }
 
 const fn on_links(mut this: Kind, needs: fn(&Cluster) -> Vec<Link>) -> Kind {
@@ -129,12 +139,12 @@ pub const ALL: &[Kind] = &[
         }),
         |cluster| cluster.network.client_links(),
     ),
-    on_links(
+    of_workers(on_links(
         kind("cut-workers", "workers cut off from one node or from all", (1_000, 7_000), || {
             Box::new(partition::Cut(partition::Side::Workers))
         }),
         |cluster| cluster.network.worker_links(),
-    ),
+    )),
     on_links(
         kind("latency", "20 to 150 ms and as much jitter between nodes", (3_000, 8_000), || {
             Box::new(disturb::Disturb(disturb::How::Latency))
@@ -153,6 +163,9 @@ pub const ALL: &[Kind] = &[
         }),
         peers,
     ),
+    of_workers(kind("kill-workers", "kill -9 of one worker process, or of all", (500, 4_000), || {
+        Box::new(workers::KillWorkers { all: false })
+    })),
     kind("rolling", "SIGTERM and restart of each node in turn", (0, 100), || Box::new(rolling::Rolling)),
     kind("hand-over", "SIGTERM of the node that leads most groups: it hands its leadership over", (500, 2_000), || {
         Box::new(rolling::HandOver)

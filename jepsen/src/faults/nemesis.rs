@@ -38,11 +38,21 @@ pub struct Done {
     pub trouble: Vec<String>,
 }
 
+/// When a fault comes, and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+pub enum Plan {
+    /// Again and again, as the seed has it.
+    Seeded,
+    /// Once: after so much peace, for so long.
+    Once { after: Duration, lasts: Duration },
+}
+
 /// Runs until `stop`, heals, and tells.
 pub async fn run(
     scene: &Scene,
     kind: &Kind,
     fault: &mut dyn Fault,
+    plan: Plan,
     until: Instant,
     stop: CancellationToken,
 ) -> Result<Done> {
@@ -53,19 +63,29 @@ pub async fn run(
         return Ok(done);
     }
     // The first fault comes soon: a short run has one too.
-    let mut peace = Duration::from_millis(1_000);
+    let mut peace = match plan {
+        Plan::Seeded => Duration::from_millis(1_000),
+        Plan::Once { after, .. } => after,
+    };
     while done.trouble.is_empty() {
         let begin = Instant::now() + peace;
         if begin >= until {
             break;
         }
         tokio::select! { () = sleep_until(begin) => (), () = stop.cancelled() => break }
-        match one(scene, kind, fault, until, &mut chance).await {
+        let lasts = match plan {
+            Plan::Seeded => between(&mut chance, kind.lasts_ms),
+            Plan::Once { lasts, .. } => lasts,
+        };
+        match one(scene, kind, fault, lasts, until, &mut chance).await {
             Ok(span) => done.spans.push(span),
             Err(error) => match error.downcast::<NotBack>() {
                 Ok(NotBack(why)) => done.trouble.push(why),
                 Err(error) => return Err(error),
             },
+        }
+        if matches!(plan, Plan::Once { .. }) {
+            break;
         }
         peace = between(&mut chance, PEACE_MS);
     }
@@ -76,11 +96,11 @@ async fn one(
     scene: &Scene,
     kind: &Kind,
     fault: &mut dyn Fault,
+    lasts: Duration,
     until: Instant,
     chance: &mut ChaCha8Rng,
 ) -> Result<Span> {
     let from = scene.now();
-    let lasts = between(chance, kind.lasts_ms);
     scene.journal.fault(kind.name, json!({ "begin": true, "lasts_ms": lasts.as_millis() as u64 }));
     let harm = fault.begin(scene, chance).await?;
     scene.journal.fault(kind.name, json!({ "done": harm }));
@@ -106,5 +126,6 @@ fn restore(scene: &Scene, chance: &mut ChaCha8Rng) -> Result<()> {
             node.process.resume();
         }
     }
+    scene.workers.restart()?;
     scene.cluster.start(&scene.cluster.numbers())
 }

@@ -3,6 +3,8 @@
 //!
 //! Never looks inside a node. Registered in [`ALL`]; called by `cell`.
 
+pub mod random_program;
+pub mod sdk_steps;
 pub mod signal_list;
 
 use anyhow::Result;
@@ -35,12 +37,26 @@ pub struct Kind {
     pub has_workers: bool,
 }
 
-pub const ALL: &[Kind] = &[Kind {
-    name: "signal-list",
-    what: "signals append unique integers to runs, histories read the lists: nothing lost, nothing twice, order and real time kept",
-    make: || Box::new(signal_list::SignalList::default()),
-    has_workers: false,
-}];
+pub const ALL: &[Kind] = &[
+    Kind {
+        name: "signal-list",
+        what: "signals append unique integers to runs, histories read the lists: nothing lost, nothing twice, order and real time kept",
+        make: || Box::new(signal_list::SignalList::default()),
+        has_workers: false,
+    },
+    Kind {
+        name: "sdk-steps",
+        what: "runs of activities by workers of the Python SDK, which keep a ledger: nothing that was acknowledged is lost or done again",
+        make: || Box::new(sdk_steps::SdkSteps::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "random-program",
+        what: "random programs of everything that a workflow can do, by raw workers and clients: what a model allows, and nothing else",
+        make: || Box::new(random_program::RandomProgram::default()),
+        has_workers: true,
+    },
+];
 
 pub fn find(name: &str) -> Option<&'static Kind> {
     ALL.iter().find(|kind| kind.name == name)

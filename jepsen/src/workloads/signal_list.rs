@@ -11,20 +11,15 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use prost::Message as _;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use stanchion_proof::check::Verdict;
 use stanchion_proof::journal::{Completion, Operation};
 use stanchion_proto::temporal::common::v1::{WorkflowExecution, WorkflowType};
-use stanchion_proto::temporal::history::v1::History;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
-use stanchion_proto::temporal::workflowservice::v1::{
-    GetWorkflowExecutionHistoryRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-};
+use stanchion_proto::temporal::workflowservice::v1::{SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::Workload;
@@ -240,41 +235,21 @@ pub fn end_unanswered<T>(client: &mut Client, op: stanchion_proof::journal::OpId
     }
 }
 
-/// The list as a history tells it, page by page.
+/// The list as a history tells it.
 async fn read(client: &mut Client, workflow_id: &str, run_id: &str, within: Duration) -> Outcome<Vec<u64>> {
-    let request = GetWorkflowExecutionHistoryRequest {
-        namespace: NAMESPACE.into(),
-        execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: run_id.to_owned() }),
-        maximum_page_size: [0, 0, 0, 7, 50][client.chance.random_range(0..5)],
-        ..Default::default()
+    let (node, events) = match client.history(workflow_id, run_id, within).await {
+        Outcome::Ok { node, reply } => (node, reply),
+        Outcome::Refused { status, certain } => return Outcome::Refused { status, certain },
+        Outcome::Unknown(why) => return Outcome::Unknown(why),
     };
-    client
-        .call(within, |mut service| {
-            let mut request = request.clone();
-            async move {
-                let mut values = Vec::new();
-                loop {
-                    let page =
-                        service.get_workflow_execution_history(Request::new(request.clone())).await?.into_inner();
-                    let history = History::decode(page.history.unwrap_or_default())
-                        .map_err(|error| Status::data_loss(format!("a history that cannot be decoded: {error}")))?;
-                    for event in history.events {
-                        if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) = event.attributes {
-                            let value = from_payloads(signal.input.as_ref()).and_then(|value| value.as_u64());
-                            values.push(
-                                value
-                                    .ok_or_else(|| Status::data_loss("a signal whose payload is not what was sent"))?,
-                            );
-                        }
-                    }
-                    if page.next_page_token.is_empty() {
-                        return Ok(values);
-                    }
-                    request.next_page_token = page.next_page_token;
-                }
-            }
-        })
-        .await
+    let mut values = Vec::new();
+    for event in events {
+        if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) = event.attributes {
+            // A payload that is not what was sent is a value that nobody appended.
+            values.push(from_payloads(signal.input.as_ref()).and_then(|value| value.as_u64()).unwrap_or(u64::MAX));
+        }
+    }
+    Outcome::Ok { node, reply: values }
 }
 
 /// See the module for the rules.
