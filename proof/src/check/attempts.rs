@@ -202,9 +202,8 @@ fn one_live_attempt(steps: &BTreeMap<Step<'_>, Vec<Attempt<'_>>>) -> Verdict {
 
 /// Why `earlier` was live still when `later` began; none where it was over.
 fn alive(earlier: &Attempt<'_>, later: &Attempt<'_>) -> Option<String> {
-    if later.began.at < earlier.began.at {
-        return Some("the later one began first".into());
-    }
+    // That the later one began first by the workers' own notes proves nothing: a link that was cut may have held back the earlier attempt
+    // until long after its deadlines.
     let failed =
         |report: &&Report<'_>| matches!(report.outcome, Outcome::Failed { .. }) && report.sent.at <= later.began.at;
     if earlier.reports.iter().any(|report| failed(&report)) {
