@@ -30,6 +30,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+pub type Service = WorkflowServiceClient<Channel>;
+
 /// The way to one node, which lives on while that node is down.
 #[derive(Clone)]
 pub struct Api {
@@ -71,6 +73,16 @@ pub enum Outcome<T> {
     Unknown(String),
 }
 
+impl<T> Outcome<T> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Ok { node, reply } => Outcome::Ok { node, reply: f(reply) },
+            Self::Refused { status, certain } => Outcome::Refused { status, certain },
+            Self::Unknown(why) => Outcome::Unknown(why),
+        }
+    }
+}
+
 /// See the module.
 pub struct Client {
     apis: Vec<Api>,
@@ -89,6 +101,23 @@ impl Client {
     /// The process of an operation whose outcome is unknown never acts again.
     pub fn go_on_as_another(&mut self) {
         self.process = self.journal.new_process();
+    }
+
+    /// Makes a call that must not be repeated.
+    pub async fn once<T, F, Fut>(&mut self, call: F) -> Outcome<T>
+    where
+        F: FnOnce(Service) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let api = &self.apis[self.chance.random_range(0..self.apis.len())];
+        match timeout(ATTEMPT_WITHIN, call(api.service.clone())).await {
+            Ok(Ok(reply)) => Outcome::Ok { node: api.node, reply },
+            Ok(Err(status)) if is_refusal(&status) => Outcome::Refused { status, certain: true },
+            Ok(Err(status)) => {
+                Outcome::Unknown(format!("{:?} from n{}: {}", status.code(), api.node, status.message()))
+            }
+            Err(_) => Outcome::Unknown(format!("no answer from n{} within {ATTEMPT_WITHIN:?}", api.node)),
+        }
     }
 
     /// Makes a call that is safe to repeat until a node answers or `within` is over.

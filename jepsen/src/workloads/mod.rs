@@ -3,9 +3,18 @@
 //!
 //! Never looks inside a node. Registered in [`ALL`]; called by `cell`.
 
+pub mod activity_ledger;
+mod decider;
 pub mod random_program;
+mod reading;
+pub mod saga_bank;
+pub mod schedules;
 pub mod sdk_steps;
 pub mod signal_list;
+pub mod start_register;
+pub mod timers;
+pub mod update_register;
+pub mod visibility;
 
 use anyhow::Result;
 use futures::future::BoxFuture;
@@ -51,10 +60,52 @@ pub const ALL: &[Kind] = &[
         has_workers: true,
     },
     Kind {
+        name: "start-register",
+        what: "starts, signals with start, describes, terminations and completions race on few ids: linearizable under all policies",
+        make: || Box::new(start_register::StartRegister::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "update-register",
+        what: "updates read, write and compare-and-set a run's value: linearizable",
+        make: || Box::new(update_register::UpdateRegister::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "activity-ledger",
+        what: "attempts of activities on an external ledger: one live at most, policies kept, nothing acknowledged done again",
+        make: || Box::new(activity_ledger::ActivityLedger::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "timers",
+        what: "timers of random length: never early by the test's clock, always, once",
+        make: || Box::new(timers::Timers::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "schedules",
+        what: "schedules of short intervals: each time of the spec acted on, once, before, during and after faults",
+        make: || Box::new(schedules::Schedules::default()),
+        has_workers: false,
+    },
+    Kind {
+        name: "saga-bank",
+        what: "transfers with compensation between accounts that runs hold by updates: booked whole and once, the total conserved",
+        make: || Box::new(saga_bank::SagaBank::default()),
+        has_workers: true,
+    },
+    Kind {
         name: "random-program",
         what: "random programs of everything that a workflow can do, by raw workers and clients: what a model allows, and nothing else",
         make: || Box::new(random_program::RandomProgram::default()),
         has_workers: true,
+    },
+    Kind {
+        name: "visibility",
+        what: "lists and counts race with starts and closes: each sees what was acknowledged",
+        make: || Box::new(visibility::Visibility::default()),
+        has_workers: false,
     },
 ];
 
