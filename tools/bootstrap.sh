@@ -2,7 +2,7 @@
 # Installs what a bare Debian or Ubuntu machine lacks to build and test Stanchion, and says what it does.
 #
 #   tools/bootstrap.sh build    compiler packages and Rust: enough for `make run`
-#   tools/bootstrap.sh test     that, cargo-nextest, and a Python virtual environment filled from tests/requirements.lock
+#   tools/bootstrap.sh test     that, cargo-nextest, libfaketime, and a Python virtual environment filled from tests/requirements.lock
 #
 # Called by the Makefile. Never touches anything when nothing is missing, never writes into the checkout, never changes a
 # system Python. Safe to run again.
@@ -54,6 +54,11 @@ system_packages() {
   # RocksDB's bindings are generated with libclang; clang brings the compiler headers that it reads.
   libclang_present || want+=(clang libclang-dev)
   [ ${#want[@]} = 0 ] || apt_install "${want[@]}"
+}
+
+# Fakes the wall clock of nodes in the fault tests. Without it those faults say that they cannot be done.
+faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || [ -e /usr/lib/faketime/libfaketimeMT.so.1 ] || apt_install faketime
 }
 
 rust_minor() { cargo --version 2>/dev/null | sed -nE 's/^cargo 1\.([0-9]+)\..*/\1/p'; }
@@ -135,6 +140,6 @@ python_packages() {
 
 case ${1:-} in
   build) system_packages; rust ;;
-  test) system_packages; rust; nextest; python_packages ;;
+  test) system_packages; faketime; rust; nextest; python_packages ;;
   *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 64 ;;
 esac

@@ -27,6 +27,8 @@ pub enum Command {
     Full(FullArgs),
     /// A failure test that security reviewers ask for, with a report as text and as a page.
     Reviewer(ReviewerArgs),
+    /// A flipped bit in each kind of file of one node, one after another, under load; prints a table of what the node did.
+    BitFlips(BitFlipsArgs),
     /// All workloads and all faults, with what they are.
     List,
 }
@@ -90,6 +92,15 @@ pub struct RunArgs {
     /// How long the load runs under faults; setting up, healing and reading come on top.
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct BitFlipsArgs {
+    /// Only files whose name in the table has this in it.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
     #[command(flatten)]
     pub common: Common,
 }

@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod bit_flips;
 mod cell;
 mod cli;
 mod client;
@@ -60,6 +61,7 @@ async fn carry_out(command: Command) -> u8 {
         Command::Quick(arguments) => suite::quick(&arguments).await,
         Command::Full(arguments) => suite::full(&arguments).await,
         Command::Reviewer(arguments) => reviewer::run(&arguments).await,
+        Command::BitFlips(arguments) => bit_flips::run(arguments).await,
         Command::List => {
             suite::list();
             suite::CLEAN

@@ -68,6 +68,8 @@ pub struct Control {
     /// Not 0: every fsync from then on fails as well. Else the next one succeeds, as Linux has it, and what it should have covered is
     /// still not durable.
     pub fail_syncs_on: AtomicU32,
+    /// Not 0: a disk that lies. Syncs succeed at once, and make nothing durable.
+    pub lying: AtomicU32,
     /// Of so many writes one is short, by half; 0 for none.
     pub short_write_every: AtomicU32,
     /// Microseconds that each write takes longer.
@@ -82,6 +84,7 @@ pub struct Control {
     pub syncs: AtomicU64,
     pub failed_writes: AtomicU64,
     pub failed_syncs: AtomicU64,
+    pub lied: AtomicU64,
     pub refused_for_space: AtomicU64,
     pub short_writes: AtomicU64,
     pub slowed: AtomicU64,
@@ -100,6 +103,7 @@ impl Default for Control {
             fail_writes_on: AtomicU32::new(0),
             fail_sync_in: AtomicU32::new(0),
             fail_syncs_on: AtomicU32::new(0),
+            lying: AtomicU32::new(0),
             short_write_every: AtomicU32::new(0),
             slow_write_us: AtomicU64::new(0),
             slow_sync_us: AtomicU64::new(0),
@@ -108,6 +112,7 @@ impl Default for Control {
             syncs: AtomicU64::new(0),
             failed_writes: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
+            lied: AtomicU64::new(0),
             refused_for_space: AtomicU64::new(0),
             short_writes: AtomicU64::new(0),
             slowed: AtomicU64::new(0),
@@ -127,6 +132,7 @@ impl Control {
         for off in [&self.fail_write_in, &self.fail_writes_on, &self.fail_sync_in, &self.fail_syncs_on] {
             off.store(0, Relaxed);
         }
+        self.lying.store(0, Relaxed);
         self.short_write_every.store(0, Relaxed);
         self.slow_write_us.store(0, Relaxed);
         self.slow_sync_us.store(0, Relaxed);
@@ -179,8 +185,8 @@ impl Control {
         Ok(bytes)
     }
 
-    /// Before a sync.
-    pub(crate) fn before_sync(&self, kind: Kind) -> Result<(), libc::c_int> {
+    /// Before a sync: whether it is to be done, or only said to be.
+    pub(crate) fn before_sync(&self, kind: Kind) -> Result<bool, libc::c_int> {
         self.syncs.fetch_add(1, Relaxed);
         if self.concerns(kind) {
             self.slow(&self.slow_sync_us);
@@ -189,7 +195,9 @@ impl Control {
                 return Err(libc::EIO);
             }
         }
-        Ok(())
+        let lies = self.lying.load(Relaxed) != 0;
+        self.lied.fetch_add(u64::from(lies), Relaxed);
+        Ok(!lies)
     }
 
     fn slow(&self, us: &AtomicU64) {

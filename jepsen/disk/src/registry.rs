@@ -514,16 +514,20 @@ impl OpenFile {
             // Writes that end while the sync is under way are not taken for covered by it.
             let began = self.root.model().sync_begins(self.inode);
             let size = raw::fstat(fd).map_or(0, |stat| stat.st_size as u64);
-            let failed = self.root.control().before_sync(self.kind);
-            let result = if failed.is_ok() { sync() } else { -1 };
-            match failed {
-                Ok(()) if result == 0 => self.synced(began, size),
-                _ => {
-                    let errno = raw::errno();
-                    let mut model = self.root.model();
-                    self.root.note(&mut model, Event::Frozen { inode: self.inode });
-                    raw::set_errno(failed.err().unwrap_or(errno));
-                }
+            let told = self.root.control().before_sync(self.kind);
+            let result = match told {
+                Ok(true) => sync(),
+                Ok(false) => return 0,
+                Err(_) => -1,
+            };
+            if result == 0 {
+                self.synced(began, size);
+            } else {
+                let errno = told.err().unwrap_or_else(raw::errno);
+                let mut model = self.root.model();
+                self.root.note(&mut model, Event::Frozen { inode: self.inode });
+                drop(model);
+                raw::set_errno(errno);
             }
             result
         })
@@ -571,8 +575,10 @@ pub(crate) fn sync_other(fd: c_int, sync: impl FnOnce() -> isize) -> isize {
     }
     root.now_unless_cut(|| {
         let upto = root.model().ticket;
-        if let Err(code) = root.control().before_sync(Kind::Directory) {
-            return raw::fail(code);
+        match root.control().before_sync(Kind::Directory) {
+            Ok(true) => {}
+            Ok(false) => return 0,
+            Err(code) => return raw::fail(code),
         }
         let result = sync();
         if result == 0 {

@@ -202,6 +202,17 @@ fn a_sync_that_failed_is_not_made_good_by_the_next() {
 }
 
 #[test]
+fn a_lying_disk_has_synced_nothing() {
+    let mut disk = Watched::new("lying");
+    disk.run(&["append a one", "sync a", "sync-folder ."]);
+    disk.state.control().lying.store(1, Relaxed);
+    disk.run(&["append a two", "sync a", "append b x", "sync b", "sync-folder ."]);
+    assert_eq!(disk.state.control().lied.load(Relaxed), 3);
+    disk.lose(PowerLoss::Everything, 1);
+    assert_eq!((disk.read("a").as_deref(), disk.read("b")), (Some("one"), None));
+}
+
+#[test]
 fn writes_fail_are_short_and_slow_as_told_and_only_where_told() {
     let mut disk = Watched::new("writes");
     let told = |disk: &Watched, kinds: &[Kind]| {

@@ -3,7 +3,10 @@
 //! Healing ends with a cluster whose nodes all run and whose links all pass: [`nemesis`] sees to that for every fault, so that one which
 //! only kills has nothing to heal. Never judges. Registered in [`ALL`]; called by `cell`.
 
+pub mod clock;
+pub mod disk;
 pub mod disturb;
+pub mod files;
 pub mod kill;
 pub mod nemesis;
 pub mod partition;
@@ -68,6 +71,21 @@ const fn of_workers(mut this: Kind) -> Kind {
 const fn on_links(mut this: Kind, needs: fn(&Cluster) -> Vec<Link>) -> Kind {
     this.needs = needs;
     this
+}
+
+const fn lacking(mut this: Kind, lacks: fn(&Cluster) -> Option<String>) -> Kind {
+    this.lacks = lacks;
+    this
+}
+
+/// A fault of disks: nodes run with a library between them and their files.
+const fn on_disk(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
+    lacking(kind(name, what, lasts_ms, make), disk::lacks)
+}
+
+/// A fault of clocks: nodes run under libfaketime.
+const fn on_clock(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
+    lacking(kind(name, what, lasts_ms, make), clock::lacks)
 }
 
 fn peers(cluster: &Cluster) -> Vec<Link> {
@@ -169,6 +187,75 @@ pub const ALL: &[Kind] = &[
     kind("rolling", "SIGTERM and restart of each node in turn", (0, 100), || Box::new(rolling::Rolling)),
     kind("hand-over", "SIGTERM of the node that leads most groups: it hands its leadership over", (500, 2_000), || {
         Box::new(rolling::HandOver)
+    }),
+    on_disk(
+        "power-one",
+        "power loss of one node: what it had not synced may be gone, old or torn",
+        (300, 2_000),
+        || Box::new(disk::PowerLost::of(kill::Whom::One)),
+    ),
+    on_disk("power-leader", "power loss of the node that leads most groups", (300, 2_000), || {
+        Box::new(disk::PowerLost::of(kill::Whom::Leader))
+    }),
+    on_disk("power-majority", "power loss of a majority at once", (300, 2_000), || {
+        Box::new(disk::PowerLost::of(kill::Whom::Majority))
+    }),
+    on_disk("power-all", "power loss of all nodes at once", (300, 1_000), || {
+        Box::new(disk::PowerLost::of(kill::Whom::All))
+    }),
+    on_disk(
+        "power-loss-lying",
+        "all disks say that they have synced and have not, then lose power: a suite that looks fails",
+        (300, 1_000),
+        || Box::new(disk::Lying::default()),
+    ),
+    on_disk("disk-full", "one node's disk has 0 to 64 KiB left", (3_000, 7_000), || {
+        Box::new(disk::Full::of(kill::Whom::One))
+    }),
+    on_disk("disk-full-majority", "the disks of a majority have 0 to 64 KiB left", (3_000, 7_000), || {
+        Box::new(disk::Full::of(kill::Whom::Majority))
+    }),
+    on_disk("slow-disk", "one node's fsyncs take 20 to 400 ms longer", (3_000, 8_000), || {
+        Box::new(disk::Slow::of(kill::Whom::One))
+    }),
+    on_disk("slow-disks", "all nodes' fsyncs take 20 to 400 ms longer", (3_000, 8_000), || {
+        Box::new(disk::Slow::of(kill::Whom::All))
+    }),
+    on_disk(
+        "fsync-fails",
+        "an fsync of one node's log fails with EIO: it stops at once, and what it had not synced is gone",
+        (500, 2_000),
+        || Box::new(disk::Fails::of(disk::Failing::Sync)),
+    ),
+    on_disk("write-fails", "a write of one node's log fails with EIO: it stops at once", (500, 2_000), || {
+        Box::new(disk::Fails::of(disk::Failing::Write))
+    }),
+    on_disk(
+        "short-writes",
+        "every write, or one of a few, takes only half of what it is given",
+        (2_000, 6_000),
+        || Box::new(disk::Short::default()),
+    ),
+    kind("flip-bit", "a bit of one node's files is flipped while it is down", (2_000, 5_000), || {
+        Box::new(files::FlipBit::default())
+    }),
+    on_clock("clock-jump", "one node's wall clock jumps by up to an hour", (1_000, 6_000), || {
+        Box::new(clock::Clock::of(clock::How::Jump, kill::Whom::One))
+    }),
+    on_clock(
+        "clock-jump-leader",
+        "the wall clock of the node that leads most groups jumps by up to an hour",
+        (1_000, 6_000),
+        || Box::new(clock::Clock::of(clock::How::Jump, kill::Whom::Leader)),
+    ),
+    on_clock(
+        "clock-strobe",
+        "one node's wall clock swings by up to five minutes, five times a second",
+        (2_000, 6_000),
+        || Box::new(clock::Clock::of(clock::How::Strobe, kill::Whom::One)),
+    ),
+    on_clock("clock-drift", "a majority's wall clocks run a fifth too fast", (3_000, 8_000), || {
+        Box::new(clock::Clock::of(clock::How::Drift, kill::Whom::Majority))
     }),
     kind("mix", "each time another one of kills, pauses, partitions and disturbances", (500, 5_000), || {
         Box::new(Mix::default())

@@ -236,7 +236,7 @@ pub fn end_unanswered<T>(client: &mut Client, op: stanchion_proof::journal::OpId
 }
 
 /// The list as a history tells it.
-async fn read(client: &mut Client, workflow_id: &str, run_id: &str, within: Duration) -> Outcome<Vec<u64>> {
+pub async fn read(client: &mut Client, workflow_id: &str, run_id: &str, within: Duration) -> Outcome<Vec<u64>> {
     let (node, events) = match client.history(workflow_id, run_id, within).await {
         Outcome::Ok { node, reply } => (node, reply),
         Outcome::Refused { status, certain } => return Outcome::Refused { status, certain },

@@ -3,7 +3,11 @@
 //! The incarnation is drawn when the folder is made. A node that lost its disk comes back with another one, and its peers can tell:
 //! a wiped node must never vote under its old id.
 //!
-//! Never: opens a folder of another cluster or node; changes a cluster or node id once adopted. Called by [`crate::Store::open`].
+//! The file ends with a checksum of its lines: with one bit flipped in its incarnation or groups, a node would start as somebody else, or
+//! with another number of groups; with its end cut off, it would wait to be given another cluster.
+//!
+//! Never: opens a folder of another cluster or node; changes a cluster or node id once adopted; reads a line that it does not know.
+//! Called by [`crate::Store::open`].
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,6 +20,8 @@ use crate::options::StoreOptions;
 /// The version of everything in the folder.
 const FORMAT: u32 = 1;
 const FILE: &str = "identity";
+const CHECKSUM: &str = "crc32c";
+const NAMES: [&str; 5] = ["format", "incarnation", "cluster_id", "node_id", "groups"];
 
 /// Who wrote a data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,20 +53,23 @@ impl Identity {
         if let Some(groups) = self.groups {
             text += &format!("groups = {groups}\n");
         }
-        text
+        let checksum = crc32c::crc32c(text.as_bytes());
+        text + &format!("{CHECKSUM} = {checksum:08x}\n")
     }
 
     fn decode(dir: &Path, text: &str) -> Result<Self, StoreError> {
         let corrupt = |reason: String| StoreError::corrupt(dir.join(FILE).display(), reason);
         let mut fields = BTreeMap::new();
-        for line in text.lines() {
-            let (name, value) = line.split_once(" = ").ok_or_else(|| corrupt(format!("line `{line}`")))?;
+        for line in text.split_inclusive('\n') {
+            let whole = line.strip_suffix('\n').and_then(|line| line.split_once(" = "));
+            let (name, value) = whole.ok_or_else(|| corrupt(format!("line `{}`", line.trim_end())))?;
             fields.insert(name, value);
         }
         let format = fields.get("format").ok_or_else(|| corrupt("no format".into()))?;
         if *format != FORMAT.to_string() {
             return Err(StoreError::OtherFormat { dir: dir.to_owned(), found: (*format).to_owned(), readable: FORMAT });
         }
+        check(text, &fields).map_err(corrupt)?;
         let node_id = fields.get("node_id").map(|id| id.parse().map_err(|_| corrupt(format!("node_id `{id}`"))));
         let groups = fields.get("groups").map(|count| count.parse().map_err(|_| corrupt(format!("groups `{count}`"))));
         Ok(Self {
@@ -69,6 +78,22 @@ impl Identity {
             node_id: node_id.transpose()?,
             incarnation: (*fields.get("incarnation").ok_or_else(|| corrupt("no incarnation".into()))?).to_owned(),
         })
+    }
+}
+
+/// Whether the lines are those that were written.
+fn check(text: &str, fields: &BTreeMap<&str, &str>) -> Result<(), String> {
+    if let Some(name) = fields.keys().find(|name| !NAMES.contains(name) && **name != CHECKSUM) {
+        return Err(format!("line `{name}`"));
+    }
+    let Some(written) = fields.get(CHECKSUM) else { return Err("it has no checksum: its end is missing".into()) };
+    let Some(lines) = text.strip_suffix(&format!("{CHECKSUM} = {written}\n")) else {
+        return Err("lines behind the checksum".into());
+    };
+    let found = format!("{:08x}", crc32c::crc32c(lines.as_bytes()));
+    match found == *written {
+        true => Ok(()),
+        false => Err(format!("its lines have checksum {found}, but were written with {written}")),
     }
 }
 
@@ -92,6 +117,10 @@ impl DataDir {
         let identity = match fs::read_to_string(dir.path.join(FILE)) {
             Ok(text) => Identity::decode(&dir.path, &text)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => dir.found()?,
+            // A flipped bit: what was written is text.
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(StoreError::corrupt(dir.path.join(FILE).display(), e));
+            }
             Err(e) => return Err(StoreError::io(dir.path.join(FILE).display(), e)),
         };
         Ok((dir, identity))

@@ -6,6 +6,7 @@
 mod corruption;
 mod crash;
 mod driven;
+mod flips;
 mod folder;
 mod log;
 mod power_loss;
