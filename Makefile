@@ -10,7 +10,7 @@ export STANCHION_BIN ?= $(CARGO_TARGET_DIR)/debug/stanchion
 # What to hand to `stanchion dev` and to pytest: make run ARGS="--ephemeral", make e2e ARGS="-k signal"
 ARGS ?=
 
-.PHONY: help run build test unit e2e fmt lint bench jepsen jepsen-full golden lock bootstrap bootstrap-test
+.PHONY: help run build test unit e2e fmt lint bench jepsen jepsen-full sim golden lock bootstrap bootstrap-test
 
 help:
 	@echo 'make run      build and start `stanchion dev` (gRPC on 7233, HTTP on 8233); ARGS="--ephemeral"'
@@ -20,6 +20,7 @@ help:
 	@echo 'make bench    short measurements (bench/run --quick)'
 	@echo 'make jepsen   short fault tests on three real processes (jepsen/run quick)'
 	@echo 'make jepsen-full   every workload by every fault, for FOR=1h (jepsen/run full)'
+	@echo 'make sim      simulated clusters: determinism, past failures, then fresh seeds for a while (node/sim/README.md)'
 	@echo 'make golden   record the real Temporal server'\''s answers anew (tests/differential/golden)'
 
 bootstrap:
@@ -68,6 +69,13 @@ jepsen: bootstrap-test build
 FOR ?= 1h
 jepsen-full: bootstrap-test build
 	jepsen/run full --for $(FOR) $(ARGS)
+
+# Two processes at a time. SIM_FOR: how long fresh seeds are run.
+SIM_FOR ?= 40s
+sim: build
+	$(CARGO_TARGET_DIR)/debug/stanchion-sim check-determinism --seeds 3
+	$(CARGO_TARGET_DIR)/debug/stanchion-sim replay
+	$(CARGO_TARGET_DIR)/debug/stanchion-sim soak --from 1 --for $(SIM_FOR)
 
 golden: bootstrap-test
 	cd tests && $(VENV)/bin/python -m differential.run --record

@@ -165,8 +165,12 @@ impl GroupHandle {
         self.inner.slots.clone()
     }
 
+    /// The role, and its changes from now on.
     pub fn role(&self) -> watch::Receiver<Role> {
-        self.inner.role.clone()
+        let mut role = self.inner.role.clone();
+        // A clone has seen what the one kept here has seen, which is nothing: `changed` would not wait.
+        role.mark_unchanged();
+        role
     }
 
     /// The term of this node, if it leads now.

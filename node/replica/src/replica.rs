@@ -182,6 +182,11 @@ impl Replica {
         flushed.map_err(|reason| ReplicaError::Group { group: 0, reason: format!("a checkpoint failed: {reason}") })
     }
 
+    /// Hands over what this node leads, to nodes that can take it. It may lead again later. How many groups have moved.
+    pub async fn hand_over(&self) -> usize {
+        spread::transfer_all(&self.inner).await
+    }
+
     /// Stops taking leadership, and hands over what this node leads. How many groups have moved.
     pub async fn transfer_all(&self) -> usize {
         self.inner.draining.store(true, Ordering::Release);

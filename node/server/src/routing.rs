@@ -25,6 +25,7 @@ use stanchion_engine::GroupId;
 use stanchion_engine::reply::Code;
 use stanchion_engine::slot::slot_of;
 use stanchion_replica::Role;
+use tokio::sync::watch;
 
 use crate::meta::Namespace;
 use crate::node::Node;
@@ -82,6 +83,8 @@ pub async fn call<R: GroupCall>(node: &Arc<Node>, request: R, deadline: Instant)
     let mut pause = AGAIN_MIN;
     loop {
         let group = request.group(node).await?;
+        // Before the attempt: a leader who is found meanwhile ends the wait at once.
+        let role = node.replica().and_then(|replica| replica.group(group)).map(|handle| handle.role());
         match attempt(node, group, &request, deadline).await {
             Err(CallError::NotHere { .. }) => {}
             Err(CallError::Unknown(why)) if request.is_repeatable() => unknown = Some(why),
@@ -90,7 +93,7 @@ pub async fn call<R: GroupCall>(node: &Arc<Node>, request: R, deadline: Instant)
         if Instant::now() + pause >= deadline {
             return Err(unknown.map_or(CallError::NotHere { leader: None }, CallError::Unknown));
         }
-        wait_for_leader(node, group, pause).await;
+        wait_for_leader(role, pause).await;
         pause = (pause * 2).min(AGAIN_MAX);
     }
 }
@@ -176,13 +179,15 @@ async fn ousted(node: &Node, group: GroupId, leader: u64) {
     tokio::time::sleep(OUSTED_GRACE).await;
 }
 
-async fn wait_for_leader(node: &Node, group: GroupId, at_most: Duration) {
-    let Some(handle) = node.replica().and_then(|replica| replica.group(group)) else {
+/// Until the group's role changes here, at most so long.
+async fn wait_for_leader(role: Option<watch::Receiver<Role>>, at_most: Duration) {
+    let Some(mut role) = role else {
         return tokio::time::sleep(at_most).await;
     };
-    let mut role = handle.role();
-    // Either way the caller looks again.
-    let _ = tokio::time::timeout(at_most, role.changed()).await;
+    // Either way the caller looks again. A group that has ended changes no more.
+    if let Ok(Err(_)) = tokio::time::timeout(at_most, role.changed()).await {
+        tokio::time::sleep(at_most).await;
+    }
 }
 
 #[cfg(test)]

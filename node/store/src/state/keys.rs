@@ -157,6 +157,11 @@ impl Ownership {
         joined
     }
 
+    /// Stretches of slots with their live generations, in order.
+    pub fn live(&self) -> &[(RangeInclusive<u16>, u32)] {
+        &self.ranges
+    }
+
     /// Every slot with its live generation, in order.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, u32)> + '_ {
         self.ranges.iter().flat_map(|(slots, generation)| slots.clone().map(|slot| (Slot(slot), *generation)))

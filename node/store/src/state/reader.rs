@@ -82,7 +82,7 @@ pub struct CommittedView<'a> {
 }
 
 impl CommittedView<'_> {
-    fn rows(&self) -> Rows<'_> {
+    pub(super) fn rows(&self) -> Rows<'_> {
         Rows { db: &self.reader.store.db, snapshot: Some(&self.snapshot) }
     }
 
@@ -95,16 +95,10 @@ impl CommittedView<'_> {
         &self.slots
     }
 
-    /// Calls `each` with every stored key and value of the range, in order.
-    pub(super) fn for_each(&self, range: &KeyRange, mut each: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        let mut iterator = self.rows().iterator(range)?;
-        iterator.seek_to_first();
-        while let Some((key, value)) = iterator.item() {
-            each(key, value);
-            iterator.next();
-        }
+    /// What a cursor said at its end.
+    pub(super) fn sound(&self, status: Result<(), rocksdb::Error>) -> Result<(), StoreError> {
         let db = &self.reader.store.db;
-        iterator.status().map_err(|e| self.reader.store.fatal.judge(db.failed(e)))
+        status.map_err(|e| self.reader.store.fatal.judge(db.failed(e)))
     }
 
     fn standing(&self) -> Result<Standing, StoreError> {

@@ -1,0 +1,96 @@
+//! A run in a process of its own: a panic, an abort or a hang is then a finding of that run and of no other, and nothing that one run
+//! left in memory reaches the next.
+//!
+//! Called by `soak` and `shrink`.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::plan::Plan;
+use crate::seed::Outcome;
+
+/// Real time for one run; far more than any needs.
+const WITHIN: Duration = Duration::from_secs(180);
+
+/// How a run ended.
+pub enum Ended {
+    Clean(Outcome),
+    Violated(Outcome),
+    /// The process died, or hung: as much a finding as a violation.
+    Died(String),
+    /// The harness itself failed.
+    Failed(String),
+}
+
+impl Ended {
+    /// What was found, in a line or more; none if nothing.
+    pub fn finding(&self) -> Option<String> {
+        match self {
+            Self::Clean(_) | Self::Failed(_) => None,
+            Self::Violated(outcome) => Some(outcome.violations.join("; ")),
+            Self::Died(how) => Some(how.clone()),
+        }
+    }
+
+    /// What stands before the first colon of the finding: two findings of one kind are taken for the same.
+    pub fn kind(&self) -> Option<String> {
+        self.finding().map(|finding| finding.split(':').next().unwrap_or_default().to_owned())
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// No process could be started.
+pub fn run(plan: &Plan) -> anyhow::Result<Ended> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("run")
+        .arg("--plan")
+        .arg(serde_json::to_string(plan)?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start a process for the run")?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let drain = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            if let Some(mut pipe) = pipe {
+                // What cannot be read is not there.
+                let _ = pipe.read_to_string(&mut text);
+            }
+            text
+        })
+    };
+    let stdout = drain(stdout.map(|pipe| Box::new(pipe) as _));
+    let stderr = drain(stderr.map(|pipe| Box::new(pipe) as _));
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if started.elapsed() > WITHIN {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    let Some(status) = status else {
+        return Ok(Ended::Died(format!("hang: no end after {WITHIN:?} of real time")));
+    };
+    let outcome = stdout.lines().last().and_then(|line| serde_json::from_str::<Outcome>(line).ok());
+    let last = stderr.lines().rev().take(12).collect::<Vec<_>>();
+    let last = last.into_iter().rev().collect::<Vec<_>>().join(" | ");
+    Ok(match (status.code(), outcome) {
+        (Some(0), Some(outcome)) => Ended::Clean(outcome),
+        (Some(1), Some(outcome)) => Ended::Violated(outcome),
+        (Some(2), _) => Ended::Failed(last),
+        _ => Ended::Died(format!("died: {status}: {last}")),
+    })
+}
