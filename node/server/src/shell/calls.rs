@@ -18,7 +18,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedResponse,
 };
 use stanchion_replica::off_thread;
-use stanchion_store::CommittedReader;
+use stanchion_store::{CommittedReader, CommittedView};
 
 use super::term::LeaderTerm;
 use super::{CallError, outbox, poll_response};
@@ -58,14 +58,15 @@ impl LeaderTerm {
         Ok(look(&self.handle.reader())?)
     }
 
-    /// As [`LeaderTerm::read`], for reads of many rows: on a thread of their own.
+    /// As [`LeaderTerm::read`], for reads of many rows: on a thread of their own, and all of one state. Without that, a run that closes while
+    /// a list walks over the records moves from its place among the open ones to one that the walk has still before it, and is listed twice.
     pub async fn read_apart<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&CommittedReader) -> Result<T, CallError> + Send + 'static,
+        look: impl FnOnce(&CommittedView<'_>) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, CallError> {
         self.handle.read_index().await?;
         let reader = self.handle.reader();
-        off_thread(move || look(&reader))
+        off_thread(move || look(&reader.snapshot()))
             .await
             .map_err(|error| CallError::Fatal(format!("a read ended early: {error}")))?
     }
