@@ -14,6 +14,7 @@ use stanchion_proto::temporal::enums::v1::{
     EventType, HistoryEventFilterType, UpdateWorkflowExecutionLifecycleStage as Stage_, WorkflowIdConflictPolicy,
     WorkflowIdReusePolicy,
 };
+use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::query::v1::WorkflowQuery;
 use stanchion_proto::temporal::update::v1 as update;
 use stanchion_proto::temporal::workflowservice::v1::execute_multi_operation_request::{Operation, operation};
@@ -31,7 +32,7 @@ use super::call::{Caller, Told, had_no_effect};
 use super::fetch;
 use super::{Load, Nodes};
 use crate::journal::{Journal, OpId};
-use crate::program::commands::{normal_queue, payloads};
+use crate::program::commands::{FAILURE_TYPE, normal_queue, payloads};
 use crate::program::{Carried, Input, QUERY, SIGNAL, WORKFLOW_TYPE, named, read_payload};
 
 /// What clients share: which program is next, and which were started.
@@ -282,19 +283,17 @@ impl<N: Nodes> Client<N> {
                     }
                 }
                 match answered {
-                    Some(Ok(answer)) => {
+                    Some(Outcome::Answer(answer)) => {
                         self.updates.push((id.to_owned(), update_id.clone()));
                         let update = json!({ "id": update_id, "name": name, "arg": number, "answer": answer });
                         self.journal.ok(op, json!({ "run_id": run_id, "update": update }));
                     }
                     // Started, and its update refused: that is an answer to both.
-                    Some(Err(why)) => {
+                    Some(Outcome::Rejected(why)) => {
                         let update = json!({ "id": update_id, "name": name, "arg": number, "rejected": why });
                         self.journal.ok(op, json!({ "run_id": run_id, "update": update }));
                     }
-                    None => {
-                        self.journal.ok(op, json!({ "run_id": run_id }));
-                    }
+                    Some(Outcome::CutOff(_)) | None => self.journal.ok(op, json!({ "run_id": run_id })),
                 }
                 Came::Ok
             }
@@ -362,13 +361,13 @@ impl<N: Nodes> Client<N> {
             let call = |mut c: super::call::Client, r| async move { c.update_workflow_execution(r).await };
             match self.caller.once(request.clone(), self.load.timings.call, call).await {
                 Ok(answer) => match outcome(&answer) {
-                    Some(Ok(answer)) => {
+                    Some(Outcome::Answer(answer)) => {
                         self.updates.push((id.to_owned(), update_id.clone()));
                         self.journal.ok(op, json!({ "id": update_id, "name": name, "arg": arg, "answer": answer }));
                         return;
                     }
-                    Some(Err(why)) if unknown.is_none() => return self.journal.fail(op, &why),
-                    Some(Err(why)) => {
+                    Some(Outcome::Rejected(why)) if unknown.is_none() => return self.journal.fail(op, &why),
+                    Some(Outcome::Rejected(why) | Outcome::CutOff(why)) => {
                         self.unknown(op, &why);
                         return;
                     }
@@ -416,9 +415,9 @@ impl<N: Nodes> Client<N> {
         self.end(op, &told, |answer| {
             let answered = UpdateWorkflowExecutionResponse { outcome: answer.outcome.clone(), ..Default::default() };
             match outcome(&answered) {
-                Some(Ok(answer)) => json!({ "id": update_id, "answer": answer }),
-                Some(Err(why)) => json!({ "id": update_id, "rejected": why }),
-                None => json!({ "id": update_id }),
+                Some(Outcome::Answer(answer)) => json!({ "id": update_id, "answer": answer }),
+                Some(Outcome::Rejected(why)) => json!({ "id": update_id, "rejected": why }),
+                Some(Outcome::CutOff(_)) | None => json!({ "id": update_id }),
             }
         });
     }
@@ -549,9 +548,25 @@ fn describe(status: &Status) -> String {
 }
 
 /// An update's outcome, once it has one.
-fn outcome(answer: &UpdateWorkflowExecutionResponse) -> Option<Result<Value, String>> {
-    match answer.outcome.as_ref()?.value.as_ref()? {
-        update::outcome::Value::Success(result) => Some(read_payload(Some(result))),
-        update::outcome::Value::Failure(failure) => Some(Err(failure.message.clone())),
-    }
+enum Outcome {
+    Answer(Value),
+    /// By the workflow's own validator: it was not executed.
+    Rejected(String),
+    /// It was accepted, perhaps, and its run closed before it was done.
+    CutOff(String),
+}
+
+fn outcome(answer: &UpdateWorkflowExecutionResponse) -> Option<Outcome> {
+    Some(match answer.outcome.as_ref()?.value.as_ref()? {
+        update::outcome::Value::Success(result) => match read_payload(Some(result)) {
+            Ok(answer) => Outcome::Answer(answer),
+            Err(error) => Outcome::CutOff(format!("an answer that is none: {error}")),
+        },
+        update::outcome::Value::Failure(failure) => match &failure.failure_info {
+            Some(FailureInfo::ApplicationFailureInfo(info)) if info.r#type == FAILURE_TYPE => {
+                Outcome::Rejected(failure.message.clone())
+            }
+            _ => Outcome::CutOff(failure.message.clone()),
+        },
+    })
 }

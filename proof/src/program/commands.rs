@@ -371,9 +371,12 @@ fn same_report(report: &Report, said: Option<&Payloads>) -> Result<bool, String>
     Err(format!("the run closed with {said:?}, and its events make {report:?}"))
 }
 
+/// The type of every failure that a program or its activities end with.
+pub const FAILURE_TYPE: &str = "program";
+
 /// A failure of the application's own.
 pub fn failure(message: &str, non_retryable: bool, details: Option<Payloads>) -> Failure {
-    let info = ApplicationFailureInfo { r#type: "program".into(), non_retryable, details, ..Default::default() };
+    let info = ApplicationFailureInfo { r#type: FAILURE_TYPE.into(), non_retryable, details, ..Default::default() };
     Failure {
         message: message.to_owned(),
         source: "stanchion-proof".into(),
