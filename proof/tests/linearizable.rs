@@ -216,6 +216,13 @@ fn a_start_whose_answer_was_lost_explains_what_was_seen_once() {
 }
 
 #[test]
+fn a_repeated_request_may_find_the_run_that_it_started_itself() {
+    let found = start(0, 1, ["allow", "use"], json!({"n": 1, "started": false}), 0, 9);
+    let seen = ok(op(1, "describe", Value::Null, 2), 3, json!({"n": 1, "status": "running"}));
+    assert_eq!(starts(&[found, seen]), Standing::Holds);
+}
+
+#[test]
 fn a_start_with_two_runs_and_a_run_of_two_starts_are_found() {
     assert!(numbers_match_runs([(1, "a"), (2, "b"), (1, "a")]).holds());
     assert_eq!(numbers_match_runs([(1, "a"), (1, "b")]).standing(), Standing::Violated);

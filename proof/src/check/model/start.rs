@@ -211,7 +211,9 @@ fn start(input: &Value, answer: Option<&Value>) -> Result<Call, String> {
         Some(answer) if answer.get("refused").is_some() => Some(Started::Refused(number(answer, "refused")?)),
         Some(answer) => {
             let run = number(answer, "n")?;
-            let anew = field(answer, "started")?.as_bool().unwrap_or(false);
+            let said = field(answer, "started")?.as_bool().unwrap_or(false);
+            // A signal with start whose first answer was lost finds, when it is repeated, the run that it started itself.
+            let anew = said || run == number(input, "n")?;
             Some(if anew { Started::Anew(run) } else { Started::Found(run) })
         }
     };
