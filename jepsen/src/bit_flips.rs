@@ -26,9 +26,7 @@ use stanchion_proof::journal::Completion;
 use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
-use stanchion_proto::temporal::workflowservice::v1::{
-    GetWorkflowExecutionHistoryRequest, StartWorkflowExecutionRequest,
-};
+use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
