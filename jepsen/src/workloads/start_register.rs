@@ -222,6 +222,9 @@ impl StartRegister {
             memo: Some(memo),
             ..Default::default()
         };
+        // Not repeated when its outcome is not known: like Temporal's own server, this one knows the request ids of the newest run of a
+        // workflow id only. A start that was sent again after another run took the place of its own would start a second one, and so would a
+        // signal with start after its run had closed. Repeated starts are what all other workloads send, under ids that nobody else uses.
         let outcome = if with_signal {
             let request = SignalWithStartWorkflowExecutionRequest {
                 namespace: request.namespace,
@@ -237,19 +240,15 @@ impl StartRegister {
                 ..Default::default()
             };
             client
-                .call(OPERATION_WITHIN, |mut service| {
-                    let request = request.clone();
-                    async move {
-                        service.signal_with_start_workflow_execution(request).await.map(|reply| reply.into_inner())
-                    }
+                .once(|mut service| async move {
+                    service.signal_with_start_workflow_execution(request).await.map(|reply| reply.into_inner())
                 })
                 .await
                 .map(|reply| (reply.run_id, reply.started))
         } else {
             client
-                .call(OPERATION_WITHIN, |mut service| {
-                    let request = request.clone();
-                    async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
+                .once(|mut service| async move {
+                    service.start_workflow_execution(request).await.map(|reply| reply.into_inner())
                 })
                 .await
                 .map(|reply| (reply.run_id, reply.started))
