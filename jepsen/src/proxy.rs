@@ -279,3 +279,6 @@ async fn pump(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

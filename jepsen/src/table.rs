@@ -94,3 +94,6 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+mod tests;

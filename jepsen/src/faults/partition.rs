@@ -130,3 +130,6 @@ impl Fault for Cut {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
