@@ -26,10 +26,11 @@ pub const NOTHING_SHOWN: u8 = 2;
 /// What CI runs: workload, fault, seconds. The first is the control run.
 const QUICK: &[(&str, &str, u64)] = &[
     ("signal-list", faults::NONE, 6),
-    ("signal-list", "kill-all", 15),
-    ("signal-list", "isolate-leader", 15),
-    ("sdk-steps", "kill-leader", 20),
-    ("sdk-steps", "kill-workers", 15),
+    ("signal-list", "kill-all", 12),
+    ("start-register", "isolate-leader", 12),
+    ("activity-ledger", "kill-leader", 12),
+    ("random-program", "ring", 12),
+    ("sdk-steps", "power-all", 15),
 ];
 
 /// The run that must be found out, with which the suite shows that it can fail: the disks say that they have synced and have not, and then

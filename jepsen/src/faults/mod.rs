@@ -68,6 +68,11 @@ const fn of_workers(mut this: Kind) -> Kind {
     this
 }
 
+const fn must_fail(mut this: Kind) -> Kind {
+    this.must_fail = true;
+    this
+}
+
 const fn on_links(mut this: Kind, needs: fn(&Cluster) -> Vec<Link>) -> Kind {
     this.needs = needs;
     this
@@ -203,12 +208,12 @@ pub const ALL: &[Kind] = &[
     on_disk("power-all", "power loss of all nodes at once", (300, 1_000), || {
         Box::new(disk::PowerLost::of(kill::Whom::All))
     }),
-    on_disk(
+    must_fail(on_disk(
         "power-loss-lying",
         "all disks say that they have synced and have not, then lose power: a suite that looks fails",
         (300, 1_000),
         || Box::new(disk::Lying::default()),
-    ),
+    )),
     on_disk("disk-full", "one node's disk has 0 to 64 KiB left", (3_000, 7_000), || {
         Box::new(disk::Full::of(kill::Whom::One))
     }),
