@@ -32,11 +32,11 @@ fn seconds(nanos: u64) -> f64 {
 }
 
 /// Outcome and time of the end; None while pending.
-fn end_of(operation: &Operation) -> Option<(&'static str, RGBColor, u64)> {
+fn end_of(operation: &Operation) -> Option<(&'static str, u64)> {
     match &operation.completion {
-        Completion::Ok { at, .. } => Some(("ok", OK, *at)),
-        Completion::Fail { at, .. } => Some(("fail", FAIL, *at)),
-        Completion::Info { at, .. } => Some(("info", INFO, *at)),
+        Completion::Ok { at, .. } => Some(("ok", *at)),
+        Completion::Fail { at, .. } => Some(("fail", *at)),
+        Completion::Info { at, .. } => Some(("info", *at)),
         Completion::Pending => None,
     }
 }
@@ -54,13 +54,10 @@ fn latency(path: &Path, operations: &[Operation], spans: &[Span], end: f64) -> R
     chart.configure_mesh().light_line_style(WHITE).x_desc("seconds").y_desc("ms").draw()?;
     chart.draw_series(shades(spans, low, high))?;
     let step = operations.len().div_ceil(POINTS_MAX).max(1);
-    for outcome in ["ok", "fail", "info"] {
+    for (outcome, colour) in [("ok", OK), ("fail", FAIL), ("info", INFO)] {
         let mut points = Vec::new();
-        let mut colour = OK;
         for operation in operations.iter().step_by(step) {
-            let Some((name, shade, at)) = end_of(operation).filter(|(name, ..)| *name == outcome) else { continue };
-            debug_assert_eq!(name, outcome);
-            colour = shade;
+            let Some((_, at)) = end_of(operation).filter(|(name, _)| *name == outcome) else { continue };
             let took = at.saturating_sub(operation.invoked) as f64 / 1e6;
             points.push((seconds(operation.invoked), took.clamp(low, high)));
         }
@@ -76,7 +73,7 @@ fn rate(path: &Path, operations: &[Operation], spans: &[Span], end: f64) -> Resu
     let mut series: BTreeMap<(String, &'static str), Vec<u64>> = BTreeMap::new();
     let buckets = end.ceil() as usize + 1;
     for operation in operations {
-        let Some((outcome, _, at)) = end_of(operation) else { continue };
+        let Some((outcome, at)) = end_of(operation) else { continue };
         let counts = series.entry((operation.f.clone(), outcome)).or_insert_with(|| vec![0; buckets]);
         if let Some(count) = counts.get_mut(seconds(at) as usize) {
             *count += 1;
