@@ -3,7 +3,6 @@
 //! Called by `main`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use rand::seq::SliceRandom as _;
@@ -237,9 +236,4 @@ pub fn list() {
     for kind in faults::ALL {
         println!("  {:<18} {}", kind.name, kind.what);
     }
-}
-
-/// How long the reports say something took.
-pub fn seconds(length: Duration) -> String {
-    format!("{:.1} s", length.as_secs_f64())
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use stanchion_proof::check::{Verdict, attempts, histories};
 use stanchion_proof::history::RunHistory;
 use stanchion_proof::ledger::Line;
-use stanchion_proto::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
@@ -238,9 +238,4 @@ fn right_results(histories: &[RunHistory]) -> Verdict {
 
 fn wrong(verdict: &mut Verdict, history: &RunHistory, event: &HistoryEvent, what: &str) {
     verdict.violate("D1", format!("{}: {what}", history.workflow_id), vec![histories::show(event)]);
-}
-
-/// The execution that a run id names.
-pub fn execution(workflow_id: &str, run_id: &str) -> WorkflowExecution {
-    WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: run_id.to_owned() }
 }
