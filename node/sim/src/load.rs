@@ -5,6 +5,7 @@
 //! Called by `seed`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +134,24 @@ impl Load {
             (None, None) => Some(format!("the clients are still {}", progress.doing)),
             (None, Some(_)) => None,
         }
+    }
+
+    /// Writes down what clients and workers saw, and every history that was read.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn keep(&self, folder: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let lines = self.journal.lines();
+        std::fs::write(folder.join("journal.jsonl"), journal::to_jsonl(&lines))?;
+        std::fs::write(folder.join("history.edn"), journal::to_edn(&lines))?;
+        std::fs::write(folder.join("ledger.jsonl"), ledger::to_jsonl(&self.ledger.lines()))?;
+        let mut histories = String::new();
+        for run in self.progress.lock().histories.iter().flatten() {
+            histories += &format!("{} {}\n", run.workflow_id, run.run_id);
+            run.events.iter().for_each(|event| histories += &format!("  {event:?}\n"));
+        }
+        std::fs::write(folder.join("histories.txt"), histories)
     }
 
     pub fn judge(&self) -> Judgement {

@@ -28,6 +28,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Replicas catch up within this, once nothing is written any more.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
+/// Names a folder for what clients and workers saw, and for every history.
+const KEEP: &str = "STANCHION_SIM_KEEP";
+
 /// What a run showed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
@@ -64,6 +67,9 @@ pub fn run(plan: &Plan, folder: &Path, panics: &Panics) -> anyhow::Result<Outcom
         failed: None,
     };
     run.everything()?;
+    if let Some(kept) = std::env::var_os(KEEP) {
+        run.load.keep(Path::new(&kept))?;
+    }
     if let Some(why) = run.failed {
         anyhow::bail!("{why}");
     }
@@ -120,6 +126,7 @@ impl Run<'_> {
             self.violations.push(format!("L5: no cluster after {READY_WITHIN:?} without a fault: {why}"));
             return Ok(());
         }
+        self.cluster.world.restart_digest();
         self.load.begin();
         self.faulty_phase()?;
         self.load.finish();
