@@ -2,6 +2,7 @@
 //!
 //! Workers go on, as after a restart; whoever waits for a signal gets some. What is still open at the end of the bound is named.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub async fn finish(
     let load = Arc::new(load);
     let workers = Workers::start(&load, &nodes, &ledger, "finish");
     let mut client = Client::new(&load, &nodes, &journal, &Stage::default(), FINISHER as usize);
+    let begun: BTreeSet<String> =
+        journal.operations().into_iter().filter(|operation| operation.f == "start").map(|start| start.key).collect();
     let mut open = vec!["everything: nothing could be asked".to_owned()];
     let all_closed = tokio::time::timeout(within, async {
         // A list may be behind; two in a row that show nothing open, and each program closed when asked itself, are enough.
@@ -43,7 +46,7 @@ pub async fn finish(
         let mut before: Vec<String> = Vec::new();
         let mut unchanged_since = Instant::now();
         while quiet < 2 {
-            match open_now(&mut client, &load).await {
+            match open_now(&mut client, &load, &begun).await {
                 Some(found) => open = found,
                 None => continue,
             }
@@ -77,16 +80,15 @@ fn depth(id: &str) -> usize {
 }
 
 /// Workflows that are open; none if it cannot be known now.
-async fn open_now(client: &mut Client<impl Nodes>, load: &Load) -> Option<Vec<String>> {
+async fn open_now(client: &mut Client<impl Nodes>, load: &Load, begun: &BTreeSet<String>) -> Option<Vec<String>> {
     let listed = client.open().await.ok()?;
     let mut open: Vec<String> =
         listed.into_iter().map(|(id, _)| id).filter(|id| id.starts_with(&load.prefix())).collect();
     if open.is_empty() {
-        for index in 0..load.programs {
-            let id = load.workflow_id(index);
-            match client.status(&id).await {
-                Told::Ok((status, _)) if status.ends_with("_RUNNING") => open.push(id),
-                // It was never started, or is closed.
+        for id in begun {
+            match client.status(id).await {
+                Told::Ok((status, _)) if status.ends_with("_RUNNING") => open.push(id.clone()),
+                // It is closed, or its start had no effect.
                 Told::Ok(_) | Told::Fail(_) => {}
                 Told::Unknown(_) => return None,
             }
