@@ -59,12 +59,14 @@ pub struct Caller<N> {
     pub dice: Dice,
     timings: Timings,
     at: usize,
+    /// Whether the last request that was asked for was sent more than once.
+    pub repeated: bool,
 }
 
 impl<N: Nodes> Caller<N> {
     pub fn new(nodes: &N, mut dice: Dice, timings: &Timings) -> Self {
         let at = dice.random_range(0..nodes.count().max(1));
-        Self { nodes: nodes.clone(), dice, timings: timings.clone(), at }
+        Self { nodes: nodes.clone(), dice, timings: timings.clone(), at, repeated: false }
     }
 
     /// A way of its own for a task that begins beside this one.
@@ -109,7 +111,8 @@ impl<N: Nodes> Caller<N> {
     {
         let mut unknown = None;
         let mut shed = None;
-        for _ in 0..self.timings.tries.max(1) {
+        for n in 0..self.timings.tries.max(1) {
+            self.repeated = n > 0;
             match self.once(message.clone(), within, &call).await {
                 Ok(answer) => return Told::Ok(answer),
                 Err(status) if status.code() == Code::ResourceExhausted => shed = Some(status),

@@ -22,9 +22,9 @@ use stanchion_proto::temporal::workflowservice::v1::execute_multi_operation_resp
 use stanchion_proto::temporal::workflowservice::v1::{
     CountWorkflowExecutionsRequest, DescribeWorkflowExecutionRequest, ExecuteMultiOperationRequest,
     GetWorkflowExecutionHistoryRequest, PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest,
-    RequestCancelWorkflowExecutionRequest, SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
-    StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
-    UpdateWorkflowExecutionResponse,
+    RequestCancelWorkflowExecutionRequest, SignalWithStartWorkflowExecutionRequest,
+    SignalWithStartWorkflowExecutionResponse, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest, UpdateWorkflowExecutionRequest, UpdateWorkflowExecutionResponse,
 };
 use tonic::Status;
 
@@ -238,7 +238,9 @@ impl<N: Nodes> Client<N> {
         let op = self.journal.invoke(self.process, "start", id, json!({ "signal": number }));
         let call = |mut c: super::call::Client, r| async move { c.signal_with_start_workflow_execution(r).await };
         let told = self.caller.ask(request, call).await;
-        let came = self.end(op, &told, |answer| json!({ "run_id": answer.run_id, "signal": number }));
+        let repeated = self.caller.repeated;
+        let said = |answer: &SignalWithStartWorkflowExecutionResponse| json!({ "run_id": answer.run_id, "signal": number, "repeated": repeated });
+        let came = self.end(op, &told, said);
         if came == Came::Ok {
             *self.acknowledged.entry(id.to_owned()).or_default() += 1;
         }
@@ -316,7 +318,8 @@ impl<N: Nodes> Client<N> {
         };
         let op = self.journal.invoke(self.process, "signal", id, json!(number));
         let told = self.caller.ask(request, |mut c, r| async move { c.signal_workflow_execution(r).await }).await;
-        let came = self.end(op, &told, |_| json!(number));
+        let repeated = self.caller.repeated;
+        let came = self.end(op, &told, |_| acknowledged(number, repeated));
         if came == Came::Ok {
             *self.acknowledged.entry(id.to_owned()).or_default() += 1;
         }
@@ -533,6 +536,12 @@ impl<N: Nodes> Client<N> {
             Err(status) => self.journal.fail(op, &describe(&status)),
         }
     }
+}
+
+/// What the journal says of an acknowledged signal. A server knows a repeated request within one run; the one after it, continued as new,
+/// does not know what was asked of the first.
+fn acknowledged(number: i64, repeated: bool) -> Value {
+    if repeated { json!({ "signal": number, "repeated": true }) } else { json!(number) }
 }
 
 fn workflow(id: &str) -> WorkflowExecution {

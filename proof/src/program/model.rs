@@ -127,15 +127,15 @@ pub fn activity_allows(
                 None => Err(format!("no attempt up to {attempt} fails so")),
             }
         }
-        Outcome::TimedOut(kind) if kind == "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE" => {
+        // Where nothing else is said, the time until it starts is the time until it closes: what nobody took ends as the former.
+        Outcome::TimedOut(kind)
+            if kind == "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE" || kind == "TIMEOUT_TYPE_SCHEDULE_TO_START" =>
+        {
             if expires {
                 Ok(())
             } else {
                 Err("it has no schedule-to-close time-out".into())
             }
-        }
-        Outcome::TimedOut(kind) if kind == "TIMEOUT_TYPE_SCHEDULE_TO_START" => {
-            Err("it has no schedule-to-start time-out".into())
         }
         Outcome::TimedOut(kind) => {
             if kind == "TIMEOUT_TYPE_HEARTBEAT" && activity.heartbeat_ms == 0 {

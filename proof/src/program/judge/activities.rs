@@ -135,7 +135,9 @@ fn not_early(activity: &Activity, course: &Course<'_>, outcome: &Outcome) -> Res
     let (since, within_ms) = match kind.as_str() {
         "TIMEOUT_TYPE_START_TO_CLOSE" => (course.started, activity.start_to_close_ms),
         "TIMEOUT_TYPE_HEARTBEAT" => (course.started, activity.heartbeat_ms),
-        "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE" => (course.scheduled, activity.schedule_to_close_ms),
+        "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE" | "TIMEOUT_TYPE_SCHEDULE_TO_START" => {
+            (course.scheduled, activity.schedule_to_close_ms)
+        }
         other => return Err(format!("it has no time-out {other}")),
     };
     let Some(since) = since else { return Err(format!("{kind} of what never started")) };

@@ -110,12 +110,7 @@ impl<'a> Scene<'a> {
 
     /// Every signal of a workflow, in the order of its events.
     pub fn signals(&self, workflow_id: &str) -> Vec<i64> {
-        let events = self.chain(workflow_id).iter().flat_map(|run| &run.history.events);
-        let of = |event: &HistoryEvent| match &event.attributes {
-            Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) => read(signal.input.as_ref()).ok(),
-            _ => None,
-        };
-        events.filter_map(of).collect()
+        self.chain(workflow_id).iter().flat_map(Run::signals).collect()
     }
 }
 
@@ -126,6 +121,15 @@ impl<'a> Run<'a> {
 
     pub fn input(&self) -> Option<&Input> {
         self.input.as_ref()
+    }
+
+    /// Every signal that it took itself, in the order of its events.
+    pub fn signals(&self) -> Vec<i64> {
+        let of = |event: &HistoryEvent| match &event.attributes {
+            Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) => read(signal.input.as_ref()).ok(),
+            _ => None,
+        };
+        self.history.events.iter().filter_map(of).collect()
     }
 
     /// The event that closed it.
