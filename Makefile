@@ -10,7 +10,7 @@ export STANCHION_BIN ?= $(CARGO_TARGET_DIR)/debug/stanchion
 # What to hand to `stanchion dev` and to pytest: make run ARGS="--ephemeral", make e2e ARGS="-k signal"
 ARGS ?=
 
-.PHONY: help run build test unit e2e fmt lint bench jepsen jepsen-full sim golden lock bootstrap bootstrap-test
+.PHONY: help run build test unit e2e fmt lint bench jepsen jepsen-full sim mutants golden lock bootstrap bootstrap-test
 
 help:
 	@echo 'make run      build and start `stanchion dev` (gRPC on 7233, HTTP on 8233); ARGS="--ephemeral"'
@@ -21,6 +21,7 @@ help:
 	@echo 'make jepsen   short fault tests on three real processes (jepsen/run quick)'
 	@echo 'make jepsen-full   every workload by every fault, for FOR=1h (jepsen/run full)'
 	@echo 'make sim      simulated clusters: determinism, past failures, then fresh seeds for a while (node/sim/README.md)'
+	@echo 'make mutants  whether the simulation finds each planted bug, and how soon (docs/verification.md)'
 	@echo 'make golden   record the real Temporal server'\''s answers anew (tests/differential/golden)'
 
 bootstrap:
@@ -76,6 +77,18 @@ sim: build
 	$(CARGO_TARGET_DIR)/debug/stanchion-sim check-determinism --seeds 3
 	$(CARGO_TARGET_DIR)/debug/stanchion-sim replay
 	$(CARGO_TARGET_DIR)/debug/stanchion-sim soak --from 1 --for $(SIM_FOR)
+
+# In a folder of its own, so that no binary with planted bugs lies where others look for theirs; only our own crates are built anew.
+# MUTANTS_FOR: how long each bug is searched for at most.
+MUTANTS_DIR ?= $(CARGO_TARGET_DIR)-mutants
+MUTANTS_FOR ?= 10m
+mutants: build
+	@[ -d $(MUTANTS_DIR) ] || { set -e; mkdir -p $(MUTANTS_DIR); \
+	  cp -al $(CARGO_TARGET_DIR)/debug $(MUTANTS_DIR)/debug; \
+	  rm -rf $(MUTANTS_DIR)/debug/.cargo-lock $(MUTANTS_DIR)/debug/incremental $(MUTANTS_DIR)/debug/stanchion*; \
+	  find $(MUTANTS_DIR)/debug/deps $(MUTANTS_DIR)/debug/.fingerprint -maxdepth 1 -name '*stanchion*' -exec rm -rf {} +; }
+	CARGO_TARGET_DIR=$(MUTANTS_DIR) cargo build --locked --workspace --features stanchion-server/mutants,stanchion-sim/mutants
+	$(MUTANTS_DIR)/debug/stanchion-sim mutants --for $(MUTANTS_FOR)
 
 golden: bootstrap-test
 	cd tests && $(VENV)/bin/python -m differential.run --record

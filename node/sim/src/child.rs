@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use stanchion_engine::mutants::Mutant;
 
 use crate::plan::Plan;
 use crate::seed::Outcome;
@@ -46,10 +47,19 @@ impl Ended {
 /// # Errors
 /// No process could be started.
 pub fn run(plan: &Plan) -> anyhow::Result<Ended> {
+    run_with(plan, None)
+}
+
+/// Runs a plan with a bug planted.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(plan: &Plan, bug: Option<Mutant>) -> anyhow::Result<Ended> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("run")
         .arg("--plan")
         .arg(serde_json::to_string(plan)?)
+        .envs(bug.map(|bug| ("STANCHION_MUTANT", bug.name())))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

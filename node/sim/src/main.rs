@@ -7,6 +7,7 @@ mod child;
 mod cluster;
 mod host;
 mod load;
+mod mutants;
 mod net;
 mod node;
 mod os;
@@ -89,6 +90,19 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seeds: u64,
     },
+    /// Whether each planted bug is found, and how soon: a table. Needs a build with the feature `mutants`.
+    Mutants {
+        /// All of them, if none is named.
+        names: Vec<String>,
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// For each bug, at most.
+        #[arg(long, default_value_t = 2000)]
+        seeds: u64,
+        /// For each bug, at most: 90s, 10m, 1h.
+        #[arg(long = "for", value_parser = duration)]
+        lasts: Option<Duration>,
+    },
     /// Makes a failing plan smaller, and prints it.
     Shrink {
         #[command(flatten)]
@@ -131,6 +145,10 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Replay { past } => Ok(verdict(&soak::replay(&past)?)),
         Command::CheckDeterminism { from, seeds } => Ok(verdict(&soak::check_determinism(from, seeds)?)),
+        Command::Mutants { names, from, seeds, lasts } => {
+            let missed = mutants::search(&names, from, seeds, lasts)?;
+            Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Shrink { which } => match shrink::shrink(which.plan()?)? {
             Some((plan, finding)) => {
                 println!("{}\n{finding}", serde_json::to_string(&plan)?);
@@ -178,7 +196,8 @@ fn run_here(plan: Plan) -> anyhow::Result<Outcome> {
 
 /// `90s`, `10m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or("a duration is like 90s, 10m or 1h")?;
+    let (number, unit) =
+        text.split_at_checked(text.len().saturating_sub(1)).ok_or("a duration is like 90s, 10m or 1h")?;
     let number: u64 = number.parse().map_err(|_| format!("`{text}` is not like 90s, 10m or 1h"))?;
     match unit {
         "s" => Ok(Duration::from_secs(number)),
@@ -202,5 +221,10 @@ fn show() {
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_timer(Clock).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(Clock)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

@@ -182,8 +182,7 @@ impl Seat {
         let config = self.config();
         let hooks = (self.fatal(), self.fatal(), self.writer(), self.faults());
         let net = Arc::new(SimNet { world: self.world.clone(), machine: self.machine });
-        let timings =
-            Timings { checkpoint: Duration::from_millis(self.keep.checkpoint_ms), ..Timings::default() };
+        let timings = Timings { checkpoint: Duration::from_millis(self.keep.checkpoint_ms), ..Timings::default() };
         async move {
             let (fatal, store_fatal, log_writer, faults) = hooks;
             let around = Surroundings {
@@ -223,6 +222,9 @@ impl Seat {
         let limits = Limits {
             log_keep_bytes: self.keep.log_bytes,
             log_keep_seconds: self.keep.log_seconds,
+            // Every run that a commit touches, and no clock.
+            invariants_share_permille: 1000,
+            compare_seconds: 1,
             // Every run that a command touches is read back and held to the rules.
             invariants_share_permille: 1000,
             ..Limits::default()
