@@ -1,7 +1,7 @@
 //! Planted bugs: does the simulation find each of them, and how soon? A tool that finds nothing in a sound system has shown little.
 //!
 //! Only a build with the feature `mutants` has them (`stanchion_engine::mutants`). Each seed runs in a process of its own with one bug
-//! planted; the first seed that finds anything ends the search for that bug.
+//! planted; what it finds counts if the same seed finds nothing without the bug, and the first such seed ends the search.
 //!
 //! Called by `main`.
 
@@ -43,6 +43,10 @@ fn search_one(mutant: Mutant, from: u64, seeds: u64, lasts: Option<Duration>) ->
             anyhow::bail!("{}: seed {seed}: the harness failed: {why}", mutant.name());
         }
         if let Some(what) = ended.finding() {
+            // Something else may be wrong with this seed.
+            if !matches!(child::run(&Plan::of(seed))?, Ended::Clean(_)) {
+                continue;
+            }
             let what: String = what.replace(['|', '\n'], " ").chars().take(240).collect();
             println!("| {} | {seed} | {ran} | {:.0} | {what} |", mutant.name(), started.elapsed().as_secs_f64());
             return Ok(true);
