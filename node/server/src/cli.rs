@@ -23,7 +23,7 @@ pub enum Command {
     /// Operations on a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Reads every run of a live cluster and checks the rules of durable execution on their histories. Changes nothing.
+    /// Reads every run of a live cluster, or exported histories, and checks the rules of durable execution on them. Changes nothing.
     ///
     /// Exits with 1 and lists what it saw if a rule is broken, with 2 if it could not look.
     Verify(VerifyArgs),
@@ -37,6 +37,12 @@ pub struct VerifyArgs {
     /// A namespace to look at; may be given many times. All of them when none is given.
     #[arg(long, value_name = "NAME")]
     pub namespace: Vec<String>,
+    /// Also writes each history into this folder, which must be empty or not there: Temporal's JSON, and a manifest with digests.
+    #[arg(long, value_name = "DIR", conflicts_with = "histories")]
+    pub export: Option<PathBuf>,
+    /// Reads no cluster but files: an export, a folder of histories as `temporal workflow show --output json` prints them, or one such.
+    #[arg(long, value_name = "DIR|FILE", conflicts_with_all = ["address", "namespace"])]
+    pub histories: Option<PathBuf>,
     /// Histories read at the same time.
     #[arg(long, default_value_t = 16)]
     pub at_once: usize,

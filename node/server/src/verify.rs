@@ -1,9 +1,12 @@
-//! `stanchion verify`: reads every run of a live cluster and says which rules of durable execution their histories break.
+//! `stanchion verify`: reads every run of a live cluster, or histories that were exported, and says which rules of durable execution
+//! they break.
 //!
 //! It uses nothing but Temporal's API, so it can be pointed at any server that speaks it. Runs come and go while it looks: what a rule
 //! between runs seems to find is looked at again before it is believed, and a run that is deleted meanwhile is passed over.
 //!
-//! Never: changes anything. Called by `main`.
+//! Never: changes anything but the folder that it exports to. Called by `main`.
+
+mod files;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -25,6 +28,7 @@ use stanchion_proto::temporal::workflowservice::v1::{
 };
 use tonic::{Code, Status};
 
+use self::files::{Export, Kept};
 use crate::cli::VerifyArgs;
 
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +43,9 @@ struct Report {
     events: usize,
     violations: Vec<String>,
 }
+
+/// A run's events, what they break, and what it says of other runs.
+type Looked = (Vec<HistoryEvent>, Vec<Violation>, Outline);
 
 /// A run as a list shows it.
 #[derive(Clone)]
@@ -76,6 +83,10 @@ fn look_and_print(args: &VerifyArgs) -> anyhow::Result<usize> {
 }
 
 async fn verify(args: &VerifyArgs) -> anyhow::Result<Vec<Report>> {
+    if let Some(path) = &args.histories {
+        return Ok(verify_files(files::read(path)?));
+    }
+    let mut export = args.export.as_deref().map(Export::into).transpose()?;
     let cluster = Cluster {
         nodes: Nodes::new(&args.address, MESSAGE_BYTES_MAX)?,
         at_once: args.at_once.max(1),
@@ -84,9 +95,31 @@ async fn verify(args: &VerifyArgs) -> anyhow::Result<Vec<Report>> {
     let namespaces = if args.namespace.is_empty() { cluster.namespaces().await? } else { args.namespace.clone() };
     let mut reports = Vec::new();
     for namespace in namespaces {
-        reports.push(cluster.verify(&namespace).await.with_context(|| format!("namespace {namespace}"))?);
+        let looked = cluster.verify(&namespace, export.as_mut()).await;
+        reports.push(looked.with_context(|| format!("namespace {namespace}"))?);
+    }
+    if let Some(export) = export {
+        export.finish()?;
     }
     Ok(reports)
+}
+
+/// Rules over histories that are all there is: nothing changes any more. A namespace without a name is that of files without a manifest.
+fn verify_files(histories: Vec<Kept>) -> Vec<Report> {
+    let mut reports: BTreeMap<String, (Report, Vec<Outline>)> = BTreeMap::new();
+    for Kept { namespace, workflow_id, run_id, events } in histories {
+        let (report, outlines) = reports.entry(namespace).or_default();
+        report.runs += 1;
+        report.events += events.len();
+        let violations = history::check(&workflow_id, &run_id, &events);
+        report.violations.extend(violations.iter().map(ToString::to_string));
+        outlines.push(Outline::of(&workflow_id, &run_id, &events));
+    }
+    let judged = reports.into_iter().map(|(namespace, (mut report, outlines))| {
+        report.violations.extend(between::check(&outlines).iter().map(ToString::to_string));
+        Report { namespace, ..report }
+    });
+    judged.collect()
 }
 
 struct Cluster {
@@ -98,7 +131,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn verify(&self, namespace: &str) -> anyhow::Result<Report> {
+    async fn verify(&self, namespace: &str, mut export: Option<&mut Export>) -> anyhow::Result<Report> {
         let mut report = Report { namespace: namespace.to_owned(), ..Default::default() };
         let (listed, miscounted) = self.list_and_count(namespace).await?;
         report.violations.extend(miscounted);
@@ -107,8 +140,11 @@ impl Cluster {
             futures::stream::iter(listed.iter().map(|run| self.look(namespace, run))).buffer_unordered(self.at_once);
         while let Some(run) = looked.try_next().await? {
             let Some((events, violations, outline)) = run else { continue };
+            if let Some(export) = export.as_mut() {
+                export.add(namespace, &outline.workflow_id, &outline.run_id, &events)?;
+            }
             report.runs += 1;
-            report.events += events;
+            report.events += events.len();
             report.violations.extend(violations.iter().map(ToString::to_string));
             outlines.insert(outline.run_id.clone(), outline);
         }
@@ -132,8 +168,8 @@ impl Cluster {
         Ok((self.list(namespace).await?, miscounted))
     }
 
-    /// Rules over one run: how many events it has, what they break, and what it says of other runs. None if it is gone.
-    async fn look(&self, namespace: &str, run: &Listed) -> anyhow::Result<Option<(usize, Vec<Violation>, Outline)>> {
+    /// Rules over one run: its events, what they break, and what it says of other runs. None if it is gone.
+    async fn look(&self, namespace: &str, run: &Listed) -> anyhow::Result<Option<Looked>> {
         let Some(events) = self.history(namespace, run).await? else { return Ok(None) };
         let mut violations = history::check(&run.workflow_id, &run.run_id, &events);
         let outline = Outline::of(&run.workflow_id, &run.run_id, &events);
@@ -148,7 +184,7 @@ impl Cluster {
                 what: format!("it is listed as {:?}, and its history says {:?}", run.status, outline.closed()),
             });
         }
-        Ok(Some((events.len(), violations, outline)))
+        Ok(Some((events, violations, outline)))
     }
 
     /// Rules between runs. Those that were open when they were read are read again, as long as that changes the verdict.
