@@ -50,11 +50,7 @@ impl Host {
     ///
     /// # Errors
     /// The runtime could not be made.
-    pub fn boot(
-        &mut self,
-        now: Duration,
-        process: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
+    pub fn boot(&mut self, now: Duration, process: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         os::set_outside(now);
         // Only time: there are no real sockets. Its clock begins where the time outside stands.
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;

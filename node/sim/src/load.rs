@@ -84,10 +84,8 @@ impl Load {
 
     /// The process of the machine.
     pub fn play(&self, world: World, machine: Machine) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let nodes = SimNodes {
-            net: SimNet { world, machine },
-            channels: Arc::new(Mutex::new(vec![None; self.plan.nodes])),
-        };
+        let nodes =
+            SimNodes { net: SimNet { world, machine }, channels: Arc::new(Mutex::new(vec![None; self.plan.nodes])) };
         let part = Part {
             groups: self.plan.groups,
             within: Duration::from_millis(self.plan.finish_within_ms),
@@ -181,7 +179,8 @@ impl Load {
 
 fn told(verdict: &Verdict) -> Vec<String> {
     let each = verdict.violations.iter();
-    each.map(|found| format!("{}: {} [{}] {}", found.rule, found.what, verdict.name, found.evidence.join(" | "))).collect()
+    each.map(|found| format!("{}: {} [{}] {}", found.rule, found.what, verdict.name, found.evidence.join(" | ")))
+        .collect()
 }
 
 /// A load that a few simulated seconds suffice for.
@@ -261,8 +260,7 @@ impl Part {
         self.progress.lock().doing = "playing";
         let stop = CancellationToken::new();
         let (load, nodes) = (self.load.clone(), self.nodes.clone());
-        let running =
-            tokio::spawn(drive::run(load, nodes, self.journal.clone(), self.ledger.clone(), stop.clone()));
+        let running = tokio::spawn(drive::run(load, nodes, self.journal.clone(), self.ledger.clone(), stop.clone()));
         let _ = self.phase.wait_for(|phase| *phase >= Phase::Finishing).await;
         stop.cancel();
         self.progress.lock().doing = "stopping";

@@ -41,15 +41,20 @@ type Connecting = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
 impl SimNet {
     fn connector(
         &self,
-    ) -> impl tower::Service<http::Uri, Response = TokioIo<Stream>, Error = io::Error, Future = Connecting> + Send + 'static + use<>
-    {
+    ) -> impl tower::Service<http::Uri, Response = TokioIo<Stream>, Error = io::Error, Future = Connecting>
+    + Send
+    + 'static
+    + use<> {
         let net = self.clone();
         tower::service_fn(move |uri: http::Uri| {
             let net = net.clone();
             async move {
                 let host = uri.host().unwrap_or_default().parse().ok().and_then(machine);
                 let (Some(to), Some(port)) = (host, uri.port_u16()) else {
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("no machine has the address {uri}")));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("no machine has the address {uri}"),
+                    ));
                 };
                 Stream::connect(&net.world, net.machine, to, port).await.map(TokioIo::new)
             }

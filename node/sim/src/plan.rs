@@ -3,8 +3,8 @@
 //!
 //! Called by `main` and `shrink`; carried out by `seed` and `faults`.
 
-use rand::seq::{IndexedRandom, SliceRandom};
 use rand::Rng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -140,7 +140,8 @@ impl Plan {
                 let fault = draw(&mut rng, nodes);
                 let at_ms = rng.random_range(0..faulty_ms * 9 / 10);
                 // Some are over in a blink, some outlast leases and elections.
-                let for_ms = if rng.random_bool(0.4) { rng.random_range(10..600) } else { rng.random_range(600..6_000) };
+                let for_ms =
+                    if rng.random_bool(0.4) { rng.random_range(10..600) } else { rng.random_range(600..6_000) };
                 plan.faults.push(Timed { at_ms, for_ms, fault });
                 plan.keep_a_majority_sound();
             }
@@ -224,7 +225,10 @@ fn partition(rng: &mut ChaCha8Rng, nodes: usize) -> Fault {
             let (left, right) = order[1..].split_at(half);
             ("bridge", left.iter().flat_map(|a| right.iter().flat_map(move |b| both(*a, *b))).collect())
         }
-        _ => ("workers and clients from some nodes", order[..nodes / 2 + 1].iter().flat_map(|n| both(*n, nodes)).collect()),
+        _ => (
+            "workers and clients from some nodes",
+            order[..nodes / 2 + 1].iter().flat_map(|n| both(*n, nodes)).collect(),
+        ),
     };
     Fault::Partition { shape: shape.to_owned(), cut }
 }

@@ -27,7 +27,12 @@ pub fn shrink(plan: Plan) -> anyhow::Result<Option<(Plan, String)>> {
         let ended = child::run(&smaller)?;
         let same = ended.kind().is_some_and(|found| found == kind);
         if same {
-            println!("{} faults, {} programs, {} ms: still {kind}", smaller.faults.len(), smaller.programs, smaller.faulty_ms);
+            println!(
+                "{} faults, {} programs, {} ms: still {kind}",
+                smaller.faults.len(),
+                smaller.programs,
+                smaller.faulty_ms
+            );
             *best = (smaller, ended.finding().unwrap_or_default());
         }
         Ok(same)

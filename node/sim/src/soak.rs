@@ -40,7 +40,13 @@ pub struct Tally {
 ///
 /// # Errors
 /// The file of failures cannot be written, or no process can be started.
-pub fn soak(from: u64, count: Option<u64>, lasts: Option<Duration>, jobs: usize, past: Option<&Path>) -> anyhow::Result<Tally> {
+pub fn soak(
+    from: u64,
+    count: Option<u64>,
+    lasts: Option<Duration>,
+    jobs: usize,
+    past: Option<&Path>,
+) -> anyhow::Result<Tally> {
     let started = Instant::now();
     let next = AtomicU64::new(from);
     let tally = Mutex::new(Tally::default());
@@ -105,7 +111,8 @@ fn say(tally: &Tally, started: Instant, simulated_ms: u64) {
 }
 
 fn append(path: &Path, past: &Past) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
     writeln!(file, "{}", serde_json::to_string(past)?)?;
     Ok(())
 }
