@@ -197,7 +197,7 @@ pub fn is_refusal(status: &Status) -> bool {
 /// A value as an SDK's default converter writes it.
 pub fn json_payloads(value: &serde_json::Value) -> Payloads {
     let payload = Payload {
-        metadata: [("encoding".to_owned(), Bytes::from_static(b"json/plain").into())].into_iter().collect(),
+        metadata: [("encoding".to_owned(), Bytes::from_static(b"json/plain"))].into_iter().collect(),
         data: value.to_string().into_bytes().into(),
         ..Payload::default()
     };

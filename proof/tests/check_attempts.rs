@@ -231,7 +231,7 @@ fn run(events: Vec<HistoryEvent>) -> Vec<RunHistory> {
 
 #[track_caller]
 fn rules(verdict: Verdict, expected: &[&str]) {
-    assert_eq!(broken(std::slice::from_ref(&verdict)), expected, "{}", report(&[verdict.clone()]));
+    assert_eq!(broken(std::slice::from_ref(&verdict)), expected, "{}", report(std::slice::from_ref(&verdict)));
     assert!(verdict.looked_at > 0);
 }
 

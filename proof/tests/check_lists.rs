@@ -205,12 +205,15 @@ fn money_is_neither_made_nor_lost() {
         bank::conserved(&before, &accounts, &BTreeMap::from([("t".to_owned(), transfer)]))
     };
     let (take, give, back) = (line(Leg::Take, -5), line(Leg::Give, 5), line(Leg::GiveBack, 5));
-    holds(judge(bank::Ended::Done, &[take.clone()], &[give.clone()]));
+    holds(judge(bank::Ended::Done, std::slice::from_ref(&take), std::slice::from_ref(&give)));
     holds(judge(bank::Ended::GivenUp, &[take.clone(), back.clone()], &[]));
     holds(judge(bank::Ended::GivenUp, &[], &[]));
     // Doubled, half done, and done though it was given up: the last one keeps the total and is found all the same.
-    assert_eq!(broken(&judge(bank::Ended::Done, &[take.clone()], &[give.clone(), give.clone()])), ["E1", "E1"]);
-    assert_eq!(broken(&judge(bank::Ended::Done, &[take.clone()], &[])), ["E1", "E1"]);
-    assert_eq!(broken(&judge(bank::Ended::GivenUp, &[take.clone()], &[give.clone()])), ["E1"]);
+    assert_eq!(
+        broken(&judge(bank::Ended::Done, std::slice::from_ref(&take), &[give.clone(), give.clone()])),
+        ["E1", "E1"]
+    );
+    assert_eq!(broken(&judge(bank::Ended::Done, std::slice::from_ref(&take), &[])), ["E1", "E1"]);
+    assert_eq!(broken(&judge(bank::Ended::GivenUp, std::slice::from_ref(&take), std::slice::from_ref(&give))), ["E1"]);
     assert_eq!(broken(&judge(bank::Ended::NeverBegun, &[take], &[give])), ["E1"]);
 }

@@ -66,7 +66,7 @@ fn a_stale_read_is_shown_with_the_write_it_missed() {
         read(7, json!(2), 20, 21),
     ];
     let verdict = register(&history);
-    assert_eq!((verdict.standing(), exit_code(&[verdict.clone()])), (Standing::Violated, 1));
+    assert_eq!((verdict.standing(), exit_code(std::slice::from_ref(&verdict))), (Standing::Violated, 1));
     let violation = verdict.smallest().unwrap();
     assert_eq!(violation.rule, "B3");
     assert!(violation.what.contains("[6] read"), "{violation:?}");
@@ -208,7 +208,7 @@ fn a_start_whose_answer_was_lost_explains_what_was_seen_once() {
     let unknown = lost(op(0, "start", json!({"n": 1, "reuse": "allow", "conflict": "fail"}), 0), 1);
     let refused = start(1, 2, ["allow", "fail"], json!({"refused": 1}), 2, 3);
     assert_eq!(starts(&[unknown.clone(), refused.clone()]), Standing::Holds);
-    assert_eq!(starts(&[refused.clone()]), Standing::Violated);
+    assert_eq!(starts(std::slice::from_ref(&refused)), Standing::Violated);
     // After its run ended, it does not come to life again.
     let ended = ok(op(2, "terminate", json!({}), 4), 5, json!({}));
     let again = ok(op(3, "describe", Value::Null, 6), 7, json!({"n": 1, "status": "running"}));

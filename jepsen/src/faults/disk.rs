@@ -337,7 +337,7 @@ impl Fault for Short {
 
     fn begin<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
         Box::pin(async move {
-            let mut every = vec![1, 2, 3, 5];
+            let mut every = [1, 2, 3, 5];
             every.shuffle(chance);
             for number in scene.cluster.numbers() {
                 self.disks.of(number)?.control().short_write_every.store(every[0], Relaxed);

@@ -84,7 +84,7 @@ impl Purse {
         let begun = Instant::now();
         let number = self.looks.fetch_add(1, Ordering::Relaxed);
         let Some(mut look) = rows::check(state, key)? else { return Ok(Look::default()) };
-        if number % HISTORY_EVERY == 0 && look.history_bytes <= HISTORY_BYTES_MAX {
+        if number.is_multiple_of(HISTORY_EVERY) && look.history_bytes <= HISTORY_BYTES_MAX {
             let history = rows::check_history(state, key)?.unwrap_or_default();
             look.events = history.events;
             look.violations.extend(history.violations);

@@ -122,7 +122,7 @@ impl Cluster {
                 }
             }
         }
-        if self.now.as_millis() % 200 == 0 {
+        if self.now.as_millis().is_multiple_of(200) {
             for (machine, (by, ahead)) in &mut self.strobes {
                 *ahead = !*ahead;
                 self.hosts[*machine].skew_ns += if *ahead { *by } else { -*by };

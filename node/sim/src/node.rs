@@ -225,8 +225,6 @@ impl Seat {
             // Every run that a commit touches, and no clock.
             invariants_share_permille: 1000,
             compare_seconds: 1,
-            // Every run that a command touches is read back and held to the rules.
-            invariants_share_permille: 1000,
             ..Limits::default()
         };
         NodeConfig {
