@@ -60,7 +60,7 @@ pub fn run(plan: &Plan, folder: &Path, panics: &Panics) -> anyhow::Result<Outcom
         load: Load::new(plan),
         panics,
         violations: Vec::new(),
-        expected: BTreeMap::new(),
+        disks: BTreeMap::new(),
         faults: 0,
         looked_at: BTreeMap::new(),
         trace: blake3::Hasher::new(),
@@ -97,13 +97,19 @@ struct Run<'r> {
     load: Load,
     panics: &'r Panics,
     violations: Vec<String>,
-    /// Nodes that may stop by themselves, and why.
-    expected: BTreeMap<usize, String>,
+    /// Nodes whose disk fails now, or has failed: they may stop by themselves, and may not start while it lasts.
+    disks: BTreeMap<usize, Failing>,
     faults: usize,
     looked_at: BTreeMap<String, u64>,
     trace: blake3::Hasher,
     /// Why nothing can be said, if the harness could not do its work.
     failed: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failing {
+    Now,
+    Before,
 }
 
 /// What happens at a time.
@@ -130,6 +136,7 @@ impl Run<'_> {
         self.load.begin();
         self.faulty_phase()?;
         self.load.finish();
+        self.disks.values_mut().for_each(|disk| *disk = Failing::Before);
         self.cluster.heal().context("healing")?;
         tracing::info!("healed");
         if self.violations.is_empty() {
@@ -164,13 +171,16 @@ impl Run<'_> {
                 tracing::info!(?fault, ?lasts, "fault");
                 self.faults += 1;
                 if let Fault::DiskError { node, .. } = fault {
-                    self.expected.insert(*node, "its disk failed".into());
+                    self.disks.insert(*node, Failing::Now);
                 }
                 self.load.note_fault("begin", fault);
                 self.cluster.begin(fault, *lasts).with_context(|| format!("{fault:?}"))
             }
             Moment::End(fault) => {
                 tracing::info!(?fault, "fault ends");
+                if let Fault::DiskError { node, .. } = fault {
+                    self.disks.insert(*node, Failing::Before);
+                }
                 self.load.note_fault("end", fault);
                 self.cluster.end(fault).with_context(|| format!("end of {fault:?}"))
             }
@@ -234,7 +244,11 @@ impl Run<'_> {
             }
             drop(fate);
             // A disk that failed may stop a node, but must not keep it from starting again once it is well.
-            let may_stop = refused.is_none() && self.expected.contains_key(&machine);
+            let may_stop = match self.disks.get(&machine) {
+                Some(Failing::Now) => true,
+                Some(Failing::Before) => refused.is_none(),
+                None => false,
+            };
             let excused = may_stop || self.cluster.lost.contains_key(&machine);
             let Some(reason) = stopped.or(refused) else { continue };
             tracing::info!(machine, reason, "stopped");
