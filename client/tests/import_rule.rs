@@ -44,7 +44,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "stanchion-proto",
         ],
     ),
-    ("stanchion-jepsen", &["stanchion-client", "stanchion-engine", "stanchion-proof", "stanchion-proto"]),
+    (
+        "stanchion-jepsen",
+        &["stanchion-client", "stanchion-engine", "stanchion-proof", "stanchion-faultdisk", "stanchion-proto"],
+    ),
     ("stanchion-bench", &["stanchion-client", "stanchion-engine", "stanchion-store", "stanchion-proto"]),
 ];
 
