@@ -237,18 +237,3 @@ fn writes_fail_are_short_and_slow_as_told_and_only_where_told() {
     disk.run(&["sync a"]);
     assert!(began.elapsed().as_millis() >= 50);
 }
-
-/// Not a check but a figure: `cargo test -p stanchion-faultdisk --test preload -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a figure"]
-fn what_a_write_costs() {
-    let mut disk = Watched::new("costs");
-    let time = |disk: &mut Watched, name: &str| {
-        let began = std::time::Instant::now();
-        disk.run(&[&format!("many 200000 {name}")]);
-        began.elapsed().as_nanos() / 200_000
-    };
-    let (watched, not) = (time(&mut disk, "a"), time(&mut disk, "/dev/shm/faultdisk-figure"));
-    let _ = std::fs::remove_file("/dev/shm/faultdisk-figure");
-    println!("64 bytes: {watched} ns below the watched folder, {not} ns outside of it (on /dev/shm)");
-}

@@ -28,11 +28,6 @@ fn obey(files: &mut Files, words: &[&str]) -> io::Result<()> {
         ["rename", from, to] => fs::rename(from, to),
         ["remove", name] => fs::remove_file(name),
         ["remove-all", name] => fs::remove_dir_all(name),
-        // For the figure of what a watched write costs.
-        ["many", count, name] => {
-            let file = file(files, name)?;
-            (0..number(count)?).try_for_each(|_| file.write_all(&[7; 64]))
-        }
         other => Err(io::Error::other(format!("unknown: {other:?}"))),
     }
 }
