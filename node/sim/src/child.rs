@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use stanchion_engine::mutants::Mutant;
 
+use crate::os;
 use crate::plan::Plan;
 use crate::seed::Outcome;
 
@@ -55,7 +56,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Ended> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(plan: &Plan, bug: Option<Mutant>) -> anyhow::Result<Ended> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(os::SELF)
         .arg("run")
         .arg("--plan")
         .arg(serde_json::to_string(plan)?)

@@ -157,6 +157,9 @@ pub unsafe extern "C" fn getentropy(to: *mut libc::c_void, bytes: libc::size_t) 
     if unsafe { getrandom(to, bytes, 0) } == bytes as libc::ssize_t { 0 } else { -1 }
 }
 
+/// This program's own file, also when a build has put another one into its place: all runs of a soak are of one program.
+pub const SELF: &str = "/proc/self/exe";
+
 /// Makes addresses the same in every run: some hash functions take addresses for their seeds. Starts the program anew the first time.
 ///
 /// # Errors
@@ -176,5 +179,5 @@ pub fn fix_addresses() -> std::io::Result<()> {
     }
     let mut arguments = std::env::args_os();
     arguments.next();
-    Err(std::process::Command::new(std::env::current_exe()?).args(arguments).exec())
+    Err(std::process::Command::new(SELF).args(arguments).exec())
 }
