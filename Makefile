@@ -71,12 +71,13 @@ FOR ?= 1h
 jepsen-full: bootstrap-test build
 	jepsen/run full --for $(FOR) $(ARGS)
 
-# Two processes at a time. SIM_FOR: how long fresh seeds are run.
-SIM_FOR ?= 40s
+# Two processes at a time. SIM_SEEDS, SIM_FOR: how many seeds are run, and for how long at most.
+SIM_SEEDS ?= 80
+SIM_FOR ?= 60s
 sim: build
 	$(CARGO_TARGET_DIR)/debug/stanchion-sim check-determinism --seeds 3
 	$(CARGO_TARGET_DIR)/debug/stanchion-sim replay
-	$(CARGO_TARGET_DIR)/debug/stanchion-sim soak --from 1 --for $(SIM_FOR)
+	$(CARGO_TARGET_DIR)/debug/stanchion-sim soak --from 1 --seeds $(SIM_SEEDS) --for $(SIM_FOR)
 
 # In a folder of its own, so that no binary with planted bugs lies where others look for theirs; only our own crates are built anew.
 # MUTANTS_FOR: how long each bug is searched for at most.
