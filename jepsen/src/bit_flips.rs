@@ -46,6 +46,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// Above the size from which values of histories live in blob files.
 const LARGE_BYTES: usize = 12 * 1024;
 const LARGE_RUNS: usize = 24;
+/// Between two looks into a node's folder.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The keeper checkpoints every five seconds: tables and blob files are there a little after that.
 const FILES_WITHIN: Duration = Duration::from_secs(30);
 
@@ -277,7 +279,10 @@ async fn file_of_the_dead(
         }
         scene.cluster.start(&[number])?;
         all_serve(scene).await?;
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        // The node writes it while it runs, with its next checkpoint; after the time that is given, the kind is left out.
+        while kind.files(&node.data).is_empty() && begin.elapsed() <= FILES_WITHIN {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

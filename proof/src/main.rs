@@ -63,6 +63,7 @@ async fn play() -> Result<i32> {
     tokio::spawn({
         let stop = stop.clone();
         async move {
+            // How long the load lasts, as asked for on the command line.
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             stop.cancel();
         }

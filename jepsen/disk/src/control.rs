@@ -140,7 +140,7 @@ impl Control {
     }
 
     /// Keeps faults to these kinds of files.
-    pub fn only(&self, kinds: &[Kind]) {
+    pub fn confine_to(&self, kinds: &[Kind]) {
         self.kinds.store(kinds.iter().fold(0, |bits, kind| bits | *kind as u32), Relaxed);
     }
 

@@ -217,7 +217,7 @@ fn writes_fail_are_short_and_slow_as_told_and_only_where_told() {
     let mut disk = Watched::new("writes");
     let told = |disk: &Watched, kinds: &[Kind]| {
         disk.state.control().reset();
-        disk.state.control().only(kinds);
+        disk.state.control().confine_to(kinds);
     };
     told(&disk, &[Kind::Wal]);
     disk.state.control().fail_write_in.store(2, Relaxed);

@@ -286,7 +286,7 @@ impl Fault for Fails {
             let (process, control) = (&scene.cluster.node(number).process, self.disks.of(number)?.control());
             process.may_end();
             let nth = chance.random_range(1..=8);
-            control.only(&[Kind::Wal]);
+            control.confine_to(&[Kind::Wal]);
             let (countdown, failures, calls) = match self.what {
                 Failing::Sync => (&control.fail_sync_in, &control.failed_syncs, &control.syncs),
                 Failing::Write => (&control.fail_write_in, &control.failed_writes, &control.writes),

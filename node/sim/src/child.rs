@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use stanchion_engine::mutants::Mutant;
@@ -68,30 +68,30 @@ pub fn run_with(plan: &Plan, bug: Option<Mutant>) -> anyhow::Result<Ended> {
         .context("cannot start a process for the run")?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
+        let (sender, text) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut text = String::new();
             if let Some(mut pipe) = pipe {
                 // What cannot be read is not there.
                 let _ = pipe.read_to_string(&mut text);
             }
-            text
-        })
+            // Nobody waits for it any more if the run was given up.
+            let _ = sender.send(text);
+        });
+        text
     };
     let stdout = drain(stdout.map(|pipe| Box::new(pipe) as _));
     let stderr = drain(stderr.map(|pipe| Box::new(pipe) as _));
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break Some(status);
-        }
-        if started.elapsed() > WITHIN {
+    // The pipe ends with the process.
+    let (status, stdout) = match stdout.recv_timeout(WITHIN) {
+        Ok(text) => (Some(child.wait()?), text),
+        Err(_) => {
             child.kill()?;
             child.wait()?;
-            break None;
+            (None, String::new())
         }
-        std::thread::sleep(Duration::from_millis(5));
     };
-    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    let stderr = stderr.recv().unwrap_or_default();
     let Some(status) = status else {
         return Ok(Ended::Died(format!("hang: no end after {WITHIN:?} of real time")));
     };
