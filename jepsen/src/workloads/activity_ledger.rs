@@ -14,25 +14,22 @@ use serde_json::{Value, json};
 use stanchion_proof::check::{Verdict, attempts, histories};
 use stanchion_proof::history::RunHistory;
 use stanchion_proof::ledger::{Handed, Ledger, Line, Outcome as Reported, What, digest, to_jsonl};
-use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
 use stanchion_proto::temporal::failure::v1::{ApplicationFailureInfo, Failure};
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
     PollActivityTaskQueueResponse, RecordActivityTaskHeartbeatRequest, RespondActivityTaskCompletedRequest,
-    RespondActivityTaskFailedRequest, StartWorkflowExecutionRequest,
+    RespondActivityTaskFailedRequest,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
-use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{CALL_WITHIN, Crew, Decision, Hired, Lane, Limits, Performer, Script, Task};
 use super::reading::history;
-use super::signal_list::end_unanswered;
-use crate::client::{Client, Outcome, from_payloads, is_refusal, json_payloads};
+use super::starting::start;
+use crate::client::{Client, from_payloads, is_refusal, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
 const LANES: usize = 3;
@@ -177,28 +174,8 @@ impl ActivityLedger {
                 state.begun += 1;
                 format!("steps-{:05}", state.begun)
             };
-            let request = StartWorkflowExecutionRequest {
-                namespace: NAMESPACE.into(),
-                workflow_id: name.clone(),
-                workflow_type: Some(WorkflowType { name: "Steps".into() }),
-                task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-                request_id: Uuid::from_u128(client.chance.random()).to_string(),
-                identity: "jepsen".into(),
-                ..Default::default()
-            };
-            let op = client.journal.invoke(client.process, "start", &name, Value::Null);
-            let started = client
-                .call(OPERATION_WITHIN, |mut service| {
-                    let request = request.clone();
-                    async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
-                })
-                .await;
-            match started {
-                Outcome::Ok { reply, .. } => {
-                    client.journal.ok(op, json!({ "run": reply.run_id }));
-                    self.state.lock().all.push((name, reply.run_id));
-                }
-                ended => end_unanswered(&mut client, op, ended),
+            if let Some(run_id) = start(&mut client, &name, "Steps", QUEUE, Value::Null, OPERATION_WITHIN).await {
+                self.state.lock().all.push((name, run_id));
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod schedules;
 pub mod sdk_steps;
 pub mod signal_list;
 pub mod start_register;
+pub mod starting;
 pub mod timers;
 pub mod update_register;
 pub mod visibility;

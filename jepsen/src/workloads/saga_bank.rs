@@ -18,24 +18,20 @@ use serde_json::{Value, json};
 use stanchion_proof::check::bank::{self, Accounts, Booking, Ended, Leg};
 use stanchion_proof::check::{Verdict, histories};
 use stanchion_proof::history::RunHistory;
-use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
     PollActivityTaskQueueResponse, RespondActivityTaskCompletedRequest, RespondActivityTaskFailedRequest,
-    StartWorkflowExecutionRequest,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Lane, Limits, Performer, Script, Task};
 use super::reading::history;
-use super::signal_list::end_unanswered;
+use super::starting::start;
 use super::update_register::{told, update_request};
-use crate::client::{Client, Outcome, from_payloads, json_payloads};
+use crate::client::{Client, from_payloads, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
 const LANES: usize = 3;
@@ -95,7 +91,7 @@ impl Workload for SagaBank {
             self.hired.hire(crew);
             let mut client = scene.client("saga-bank setup");
             for number in 0..ACCOUNTS {
-                if !start(&mut client, &account(number), "Account", Value::Null).await {
+                if !begin(&mut client, &account(number), "Account", Value::Null).await {
                     bail!("a healthy cluster did not start a run within {OPERATION_WITHIN:?}");
                 }
             }
@@ -340,34 +336,8 @@ async fn perform(lane: &mut Lane, task: PollActivityTaskQueueResponse) {
     }
 }
 
-async fn start(client: &mut Client, name: &str, kind: &str, input: Value) -> bool {
-    let request = StartWorkflowExecutionRequest {
-        namespace: NAMESPACE.into(),
-        workflow_id: name.to_owned(),
-        workflow_type: Some(WorkflowType { name: kind.into() }),
-        task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-        input: (!input.is_null()).then(|| json_payloads(&input)),
-        request_id: Uuid::from_u128(client.chance.random()).to_string(),
-        identity: "jepsen".into(),
-        ..Default::default()
-    };
-    let op = client.journal.invoke(client.process, "start", name, input);
-    let started = client
-        .call(OPERATION_WITHIN, |mut service| {
-            let request = request.clone();
-            async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
-        })
-        .await;
-    match started {
-        Outcome::Ok { reply, .. } => {
-            client.journal.ok(op, json!({ "run": reply.run_id }));
-            true
-        }
-        ended => {
-            end_unanswered(client, op, ended);
-            false
-        }
-    }
+async fn begin(client: &mut Client, name: &str, kind: &str, input: Value) -> bool {
+    start(client, name, kind, QUEUE, input, OPERATION_WITHIN).await.is_some()
 }
 
 impl SagaBank {
@@ -393,7 +363,7 @@ impl SagaBank {
                 state.asked.insert(name.clone(), asked.clone());
                 name
             };
-            start(&mut client, &name, "Transfer", serde_json::to_value(asked).unwrap_or_default()).await;
+            begin(&mut client, &name, "Transfer", serde_json::to_value(asked).unwrap_or_default()).await;
         }
     }
 }

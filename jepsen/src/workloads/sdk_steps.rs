@@ -10,24 +10,19 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use rand::Rng as _;
 use serde_json::{Value, json};
 use stanchion_proof::check::{Verdict, attempts, histories};
 use stanchion_proof::history::RunHistory;
 use stanchion_proof::ledger::Line;
-use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
-use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Workload;
-use super::signal_list::end_unanswered;
-use crate::client::{Client, Outcome, from_payloads, json_payloads};
-use crate::scene::{NAMESPACE, Scene};
+use super::starting::start;
+use crate::client::{Client, Outcome, from_payloads};
+use crate::scene::Scene;
 use crate::workers::read_ledgers;
 
 const TASK_QUEUE: &str = "jepsen-sdk-steps";
@@ -151,34 +146,10 @@ impl SdkSteps {
             state.begun += 1;
             format!("steps-{:05}", state.begun)
         };
-        let request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: workflow_id.clone(),
-            workflow_type: Some(WorkflowType { name: "LedgerRun".into() }),
-            task_queue: Some(TaskQueue { name: TASK_QUEUE.into(), ..Default::default() }),
-            input: Some(json_payloads(&json!({ "steps": STEPS, "sleep_ms": SLEEP_MS }))),
-            request_id: Uuid::from_u128(client.chance.random()).to_string(),
-            identity: "jepsen".into(),
-            ..Default::default()
-        };
-        let op = client.journal.invoke(client.process, "start", &workflow_id, Value::Null);
-        let started = client
-            .call(START_WITHIN, |mut service| {
-                let request = request.clone();
-                async move { service.start_workflow_execution(request).await.map(tonic::Response::into_inner) }
-            })
-            .await;
-        match started {
-            Outcome::Ok { reply, .. } => {
-                client.journal.ok(op, json!({ "run": reply.run_id }));
-                self.state.lock().started.insert(workflow_id.clone(), reply.run_id.clone());
-                Some((workflow_id, reply.run_id))
-            }
-            ended => {
-                end_unanswered(client, op, ended);
-                None
-            }
-        }
+        let input = json!({ "steps": STEPS, "sleep_ms": SLEEP_MS });
+        let run_id = start(client, &workflow_id, "LedgerRun", TASK_QUEUE, input, START_WITHIN).await?;
+        self.state.lock().started.insert(workflow_id.clone(), run_id.clone());
+        Some((workflow_id, run_id))
     }
 }
 

@@ -15,14 +15,14 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 use stanchion_proof::check::Verdict;
 use stanchion_proof::journal::{Completion, Operation};
-use stanchion_proto::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use stanchion_proto::temporal::common::v1::WorkflowExecution;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
-use stanchion_proto::temporal::workflowservice::v1::{SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest};
+use stanchion_proto::temporal::workflowservice::v1::SignalWorkflowExecutionRequest;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Workload;
+use super::starting::{NOBODY, end_unanswered, start};
 use crate::client::{Client, Outcome, from_payloads, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -146,40 +146,17 @@ impl SignalList {
             state.begun += 1;
             format!("list-{:05}", state.begun)
         };
-        let request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: workflow_id.clone(),
-            workflow_type: Some(WorkflowType { name: "List".into() }),
-            // Nobody polls this queue.
-            task_queue: Some(TaskQueue { name: "jepsen-nobody".into(), ..Default::default() }),
-            request_id: Uuid::from_u128(client.chance.random()).to_string(),
-            identity: "jepsen".into(),
-            ..Default::default()
+        let Some(run_id) = start(client, &workflow_id, "List", NOBODY, Value::Null, OPERATION_WITHIN).await else {
+            return false;
         };
-        let op = client.journal.invoke(client.process, "start", &workflow_id, Value::Null);
-        let started = client
-            .call(OPERATION_WITHIN, |mut service| {
-                let request = request.clone();
-                async move { service.start_workflow_execution(request).await.map(tonic::Response::into_inner) }
-            })
-            .await;
-        match started {
-            Outcome::Ok { reply, .. } => {
-                client.journal.ok(op, json!({ "run": reply.run_id }));
-                let list = List { workflow_id: workflow_id.clone(), run_id: reply.run_id.clone(), appends: 0 };
-                let mut state = self.state.lock();
-                state.all.push((workflow_id, reply.run_id));
-                match state.lists.iter_mut().find(|list| Some(list.workflow_id.as_str()) == instead_of) {
-                    Some(place) => *place = list,
-                    None => state.lists.push(list),
-                }
-                true
-            }
-            ended => {
-                end_unanswered(client, op, ended);
-                false
-            }
+        let list = List { workflow_id: workflow_id.clone(), run_id: run_id.clone(), appends: 0 };
+        let mut state = self.state.lock();
+        state.all.push((workflow_id, run_id));
+        match state.lists.iter_mut().find(|list| Some(list.workflow_id.as_str()) == instead_of) {
+            Some(place) => *place = list,
+            None => state.lists.push(list),
         }
+        true
     }
 
     async fn append(&self, client: &mut Client, list: &List) {
@@ -213,24 +190,6 @@ impl SignalList {
         match sent {
             Outcome::Ok { .. } => client.journal.ok(op, Value::Null),
             ended => end_unanswered(client, op, ended),
-        }
-    }
-}
-
-/// Journals a mutation that was not acknowledged.
-pub fn end_unanswered<T>(client: &mut Client, op: stanchion_proof::journal::OpId, ended: Outcome<T>) {
-    match ended {
-        Outcome::Ok { .. } => client.journal.ok(op, Value::Null),
-        Outcome::Refused { status, certain: true, .. } => {
-            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()))
-        }
-        Outcome::Refused { status, .. } => {
-            client.journal.info(op, &format!("after an unknown attempt, {:?}: {}", status.code(), status.message()));
-            client.go_on_as_another();
-        }
-        Outcome::Unknown(why) => {
-            client.journal.info(op, &why);
-            client.go_on_as_another();
         }
     }
 }

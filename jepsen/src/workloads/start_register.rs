@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task, execution};
-use super::signal_list::end_unanswered;
+use super::starting::end_unanswered;
 use crate::client::{Client, Outcome, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 

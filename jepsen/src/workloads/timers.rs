@@ -16,20 +16,16 @@ use serde_json::{Value, json};
 use stanchion_proof::check::{Verdict, histories, timers};
 use stanchion_proof::history::RunHistory;
 use stanchion_proof::journal::{Journal, OpId};
-use stanchion_proto::temporal::common::v1::WorkflowType;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
-use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task};
 use super::reading::history;
-use super::signal_list::end_unanswered;
-use crate::client::{Client, Outcome, from_payloads, json_payloads};
-use crate::scene::{NAMESPACE, Scene};
+use super::starting::start;
+use crate::client::{Client, from_payloads};
+use crate::scene::Scene;
 
 const LANES: usize = 3;
 const TIMERS_A_RUN: usize = 5;
@@ -159,29 +155,8 @@ impl Timers {
                     client.chance.random_range(1..most)
                 })
                 .collect();
-            let request = StartWorkflowExecutionRequest {
-                namespace: NAMESPACE.into(),
-                workflow_id: name.clone(),
-                workflow_type: Some(WorkflowType { name: "Timers".into() }),
-                task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-                input: Some(json_payloads(&json!(lengths))),
-                request_id: Uuid::from_u128(client.chance.random()).to_string(),
-                identity: "jepsen".into(),
-                ..Default::default()
-            };
-            let op = client.journal.invoke(client.process, "start", &name, json!(lengths));
-            let started = client
-                .call(OPERATION_WITHIN, |mut service| {
-                    let request = request.clone();
-                    async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
-                })
-                .await;
-            match started {
-                Outcome::Ok { reply, .. } => {
-                    client.journal.ok(op, json!({ "run": reply.run_id }));
-                    self.state.lock().all.push((name, reply.run_id));
-                }
-                ended => end_unanswered(&mut client, op, ended),
+            if let Some(run_id) = start(&mut client, &name, "Timers", QUEUE, json!(lengths), OPERATION_WITHIN).await {
+                self.state.lock().all.push((name, run_id));
             }
             let ms = client.chance.random_range(50..250);
             tokio::time::sleep(Duration::from_millis(ms)).await;

@@ -15,12 +15,11 @@ use serde_json::{Value, json};
 use stanchion_proof::check::model::register::Register;
 use stanchion_proof::check::{Verdict, histories, linearizable};
 use stanchion_proof::history::RunHistory;
-use stanchion_proto::temporal::common::v1::{Payloads, WorkflowType};
+use stanchion_proto::temporal::common::v1::Payloads;
 use stanchion_proto::temporal::enums::v1::UpdateWorkflowExecutionLifecycleStage as Stage;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy, outcome};
-use stanchion_proto::temporal::workflowservice::v1::{StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest};
+use stanchion_proto::temporal::workflowservice::v1::UpdateWorkflowExecutionRequest;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
@@ -28,7 +27,7 @@ use uuid::Uuid;
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task, execution};
 use super::reading::history;
-use super::signal_list::end_unanswered;
+use super::starting::{end_unanswered, start};
 use crate::client::{Client, Outcome, from_payloads, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -182,33 +181,9 @@ impl UpdateRegister {
             state.begun += 1;
             format!("register-{:05}", state.begun)
         };
-        let request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: name.clone(),
-            workflow_type: Some(WorkflowType { name: "Register".into() }),
-            task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
-            request_id: Uuid::from_u128(client.chance.random()).to_string(),
-            identity: "jepsen".into(),
-            ..Default::default()
-        };
-        let op = client.journal.invoke(client.process, "start", &name, Value::Null);
-        let started = client
-            .call(OPERATION_WITHIN, |mut service| {
-                let request = request.clone();
-                async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
-            })
-            .await;
-        match started {
-            Outcome::Ok { reply, .. } => {
-                client.journal.ok(op, json!({ "run": reply.run_id }));
-                self.state.lock().all.push((name.clone(), reply.run_id.clone()));
-                Some((name, reply.run_id))
-            }
-            ended => {
-                end_unanswered(client, op, ended);
-                None
-            }
-        }
+        let run_id = start(client, &name, "Register", QUEUE, Value::Null, OPERATION_WITHIN).await?;
+        self.state.lock().all.push((name.clone(), run_id.clone()));
+        Some((name, run_id))
     }
 }
 

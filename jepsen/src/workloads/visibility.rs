@@ -10,18 +10,14 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use stanchion_proof::check::{Verdict, visibility};
-use stanchion_proto::temporal::common::v1::WorkflowType;
-use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflowservice::v1::{
-    CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest,
+    CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest, TerminateWorkflowExecutionRequest,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Workload;
 use super::decider::execution;
-use super::signal_list::end_unanswered;
+use super::starting::{NOBODY, end_unanswered, start};
 use crate::client::{Client, Outcome};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -125,29 +121,8 @@ impl Visibility {
             state.begun += 1;
             format!("listed-{:05}", state.begun)
         };
-        let request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: name.clone(),
-            workflow_type: Some(WorkflowType { name: TYPE.into() }),
-            // Nobody polls this queue.
-            task_queue: Some(TaskQueue { name: "jepsen-nobody".into(), ..Default::default() }),
-            request_id: Uuid::from_u128(client.chance.random()).to_string(),
-            identity: "jepsen".into(),
-            ..Default::default()
-        };
-        let op = client.journal.invoke(client.process, "start", &name, Value::Null);
-        let started = client
-            .call(OPERATION_WITHIN, |mut service| {
-                let request = request.clone();
-                async move { service.start_workflow_execution(request).await.map(|reply| reply.into_inner()) }
-            })
-            .await;
-        match started {
-            Outcome::Ok { reply, .. } => {
-                client.journal.ok(op, json!({ "run": reply.run_id }));
-                self.state.lock().open.push((name, reply.run_id));
-            }
-            ended => end_unanswered(client, op, ended),
+        if let Some(run_id) = start(client, &name, TYPE, NOBODY, Value::Null, OPERATION_WITHIN).await {
+            self.state.lock().open.push((name, run_id));
         }
     }
 
