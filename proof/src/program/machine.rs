@@ -61,10 +61,20 @@ pub struct ToldOfChild {
     /// The run that was started first.
     pub run_id: Option<String>,
     pub failed_to_start: bool,
-    /// For each signal sent, whether it reached the child, once that is known.
-    pub signals: Vec<Option<bool>>,
-    pub cancel: Option<Option<bool>>,
+    /// Of each signal sent, in order.
+    pub signals: Vec<Sent>,
+    /// Of the request to cancel it, once it was sent.
+    pub cancel: Option<Sent>,
     pub ended: Option<Outcome>,
+}
+
+/// What a run knows of a message to a child. No `Option` within an `Option`: in JSON, what is sent and what is not would read the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    OnItsWay,
+    Reached,
+    NotReached,
 }
 
 /// What a run closes with, and what it answers queries with.
@@ -425,7 +435,7 @@ impl Machine {
             None => told.cancel.as_mut(),
         };
         match known {
-            Some(known @ None) => *known = Some(reached),
+            Some(known @ Sent::OnItsWay) => *known = if reached { Sent::Reached } else { Sent::NotReached },
             _ => return Err(broken("the outcome of that message was known before")),
         }
         Ok(())
@@ -614,17 +624,17 @@ impl Machine {
             return false;
         }
         // One message after the other, so that their order at the child is known.
-        if told.signals.iter().any(Option::is_none) || told.cancel == Some(None) {
+        if told.signals.contains(&Sent::OnItsWay) || told.cancel == Some(Sent::OnItsWay) {
             return false;
         }
         if told.signals.len() < child.signals as usize {
             let n = told.signals.len() as u32;
-            told.signals.push(None);
+            told.signals.push(Sent::OnItsWay);
             self.issued.push(Issue::SignalChild { path: path.to_owned(), workflow_id, n });
             return false;
         }
         if child.cancels && told.cancel.is_none() {
-            told.cancel = Some(None);
+            told.cancel = Some(Sent::OnItsWay);
             self.issued.push(Issue::CancelChild { path: path.to_owned(), workflow_id });
             return false;
         }
@@ -650,7 +660,7 @@ impl Machine {
                 }
                 // A child that has not started yet cannot be asked; one that others asked already is left alone.
                 Told::Child(told) if told.run_id.is_some() && told.ended.is_none() && told.cancel.is_none() => {
-                    told.cancel = Some(None);
+                    told.cancel = Some(Sent::OnItsWay);
                     let workflow_id = child_workflow_id(&self.workflow_id, self.input.chain, path);
                     issued.push(Issue::CancelChild { path: path.clone(), workflow_id });
                 }

@@ -6,7 +6,7 @@ use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use super::scene::{Run, Scene};
 use crate::check::Verdict;
 use crate::drive::{FINISHER, SIGNALS_PER_CLIENT};
-use crate::program::machine::{ToldOfChild, read};
+use crate::program::machine::{Sent, ToldOfChild, read};
 use crate::program::{Close, Op, Outcome, ParentCloses, Told, child_workflow_id, parent_signal};
 
 pub fn check(scene: &Scene<'_>) -> Verdict {
@@ -59,9 +59,9 @@ fn child(scene: &Scene<'_>, parent: &Run<'_>, id: &str, told: &ToldOfChild, verd
         let number = parent_signal(n as u32);
         let there = got.iter().filter(|got| **got == number).count();
         let right = match reached {
-            Some(true) => there == 1,
-            Some(false) => there == 0,
-            None => there <= 1,
+            Sent::Reached => there == 1,
+            Sent::NotReached => there == 0,
+            Sent::OnItsWay => there <= 1,
         };
         if !right {
             let what = format!("{parent} was told {reached:?} of its signal {number}, and {id} has it {there} times");
