@@ -21,7 +21,10 @@ fn numbered(attributes: Vec<A>) -> Vec<HistoryEvent> {
 }
 
 fn task() -> [A; 2] {
-    [A::WorkflowTaskScheduledEventAttributes(Default::default()), A::WorkflowTaskStartedEventAttributes(Default::default())]
+    [
+        A::WorkflowTaskScheduledEventAttributes(Default::default()),
+        A::WorkflowTaskStartedEventAttributes(Default::default()),
+    ]
 }
 
 #[test]
@@ -61,8 +64,7 @@ fn a_run_closes_with_a_request_on_its_way() {
     let program =
         Program { body: vec![Op::Child(Box::new(child))], ends: Ends::Completes, on_cancel: OnCancel::CleansUp };
     let input = |program| payloads(&Input { program, chain: 0, carried: Default::default() });
-    let child_run =
-        WorkflowExecution { workflow_id: child_workflow_id(id, 0, "0"), run_id: "run-of-the-child".into() };
+    let child_run = WorkflowExecution { workflow_id: child_workflow_id(id, 0, "0"), run_id: "run-of-the-child".into() };
     let mut history = vec![A::WorkflowExecutionStartedEventAttributes(WorkflowExecutionStartedEventAttributes {
         input: Some(input(program)),
         ..Default::default()

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use generate::{Dice, generate, named};
 pub use judge::judge_programs;
 pub(crate) use machine::read as read_payload;
-pub use machine::{Close, Issue, Machine, Nondeterminism, Outcome, Reply, Report, Sent, Told, ToldOfChild, Update, replay};
+pub use machine::{
+    Close, Issue, Machine, Nondeterminism, Outcome, Reply, Report, Sent, Told, ToldOfChild, Update, replay,
+};
 pub use model::Evidence;
 
 /// The type of every workflow that is a program.
