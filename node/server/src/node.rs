@@ -302,10 +302,14 @@ pub async fn start_on(config: NodeConfig, around: Surroundings) -> anyhow::Resul
     Ok(Running { node, consensus, over, servers })
 }
 
+/// Some ten entries.
+const SMALL_STRETCH: u64 = 4 * 1024;
+
 async fn open_store(config: &NodeConfig, limits: &Limits, hooks: StoreHooks) -> anyhow::Result<Store> {
     let mut options = match (config.ephemeral, hooks.small) {
         (true, _) => StoreOptions::ephemeral(),
-        (false, true) => StoreOptions::small(&config.data),
+        // Within a test nothing is written that fills a stretch of the usual size: no log would ever be purged.
+        (false, true) => StoreOptions { log_stretch_bytes: SMALL_STRETCH, ..StoreOptions::small(&config.data) },
         (false, false) => StoreOptions::new(&config.data),
     };
     options.entry_cache_bytes_per_group = usize::try_from(limits.entry_cache_bytes_max)?;

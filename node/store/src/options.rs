@@ -62,6 +62,8 @@ pub struct StoreOptions {
     pub log_memtables_bytes: usize,
     /// Log entries of a group kept in memory beyond those not yet durable.
     pub entry_cache_bytes_per_group: usize,
+    /// A group's log is let go of in pieces of this size.
+    pub log_stretch_bytes: u64,
     /// Decoded runs of a group kept in memory.
     pub run_cache_bytes_per_group: usize,
     pub log_writer: LogWriter,
@@ -82,6 +84,7 @@ impl StoreOptions {
             state_memtables_bytes: 64 * MIB,
             log_memtables_bytes: 32 * MIB,
             entry_cache_bytes_per_group: 4 * MIB,
+            log_stretch_bytes: MIB as u64,
             run_cache_bytes_per_group: 32 * MIB,
             log_writer: LogWriter::Thread,
             fatal: None,
@@ -125,6 +128,7 @@ impl std::fmt::Debug for StoreOptions {
             .field("state_memtables_bytes", &self.state_memtables_bytes)
             .field("log_memtables_bytes", &self.log_memtables_bytes)
             .field("entry_cache_bytes_per_group", &self.entry_cache_bytes_per_group)
+            .field("log_stretch_bytes", &self.log_stretch_bytes)
             .field("run_cache_bytes_per_group", &self.run_cache_bytes_per_group)
             .finish_non_exhaustive()
     }

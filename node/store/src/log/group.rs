@@ -50,7 +50,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub fn empty(cache_bytes: usize) -> Self {
+    pub fn empty(shared: &LogShared) -> Self {
         Self {
             vote: None,
             committed: None,
@@ -58,8 +58,8 @@ impl Held {
             purged: None,
             first: None,
             last: None,
-            cache: EntryCache::new(cache_bytes),
-            keeper: Keeper::default(),
+            cache: EntryCache::new(shared.entry_cache_bytes),
+            keeper: Keeper::new(shared.stretch_bytes),
         }
     }
 
@@ -71,7 +71,7 @@ impl Held {
 
 impl GroupLog {
     pub(super) fn empty(group: GroupId, shared: Arc<LogShared>) -> Self {
-        let held = Held::empty(shared.entry_cache_bytes);
+        let held = Held::empty(&shared);
         Self::new(group, shared, held)
     }
 
@@ -289,7 +289,7 @@ impl GroupLog {
     /// Forgets the whole log: the group has left this node.
     pub(crate) fn forget(&self, done: Done) {
         let mut held = self.held.lock();
-        *held = Held::empty(self.shared.entry_cache_bytes);
+        *held = Held::empty(&self.shared);
         self.flushed_behind.store(0, Ordering::Release);
         self.shared.queue.push(self.group, Op::Forget, done);
     }

@@ -10,9 +10,7 @@ use std::collections::VecDeque;
 
 use stanchion_proto::row::KeptRow;
 
-/// A stretch is closed when it has this many bytes …
-const STRETCH_BYTES: u64 = 1024 * 1024;
-/// … or this age.
+/// A stretch is closed when it has its bytes, or this age.
 const STRETCH_SECONDS: i64 = 10;
 
 /// Entries `first..=last`.
@@ -25,14 +23,19 @@ struct Stretch {
     unix_seconds: i64,
 }
 
-#[derive(Default)]
 pub(super) struct Keeper {
+    /// A stretch that has so many is closed.
+    stretch_bytes: u64,
     /// Contiguous, oldest first.
     closed: VecDeque<Stretch>,
     open: Option<Stretch>,
 }
 
 impl Keeper {
+    pub fn new(stretch_bytes: u64) -> Self {
+        Self { stretch_bytes, closed: VecDeque::new(), open: None }
+    }
+
     /// Bytes of all entries kept.
     pub fn bytes(&self) -> u64 {
         self.closed.iter().chain(&self.open).map(|stretch| stretch.bytes).sum()
@@ -54,7 +57,7 @@ impl Keeper {
         let open = self.open.get_or_insert(fresh);
         open.last = index;
         open.bytes += bytes;
-        if open.bytes < STRETCH_BYTES && now - open.unix_seconds < STRETCH_SECONDS {
+        if open.bytes < self.stretch_bytes && now - open.unix_seconds < STRETCH_SECONDS {
             return None;
         }
         let stretch = Stretch { unix_seconds: now, ..*open };
@@ -73,7 +76,7 @@ impl Keeper {
     /// Forgets entries above `last`. A stretch that is cut is open again.
     pub fn truncate_after(&mut self, last: Option<u64>) {
         let Some(last) = last else {
-            *self = Self::default();
+            *self = Self::new(self.stretch_bytes);
             return;
         };
         if let Some(open) = self.open.take() {

@@ -50,6 +50,7 @@ pub(crate) struct LogShared {
     db: Arc<Db>,
     fatal: Arc<Fatal>,
     entry_cache_bytes: usize,
+    stretch_bytes: u64,
 }
 
 /// The log instance with its writer.
@@ -89,6 +90,7 @@ impl Log {
             db: db.clone(),
             fatal: fatal.clone(),
             entry_cache_bytes: options.entry_cache_bytes_per_group,
+            stretch_bytes: options.log_stretch_bytes,
         });
         let groups = recover::groups(&shared)?;
         let writer = writer::Writer { queue, db, fatal, options: options.clone(), mark, scratch: Vec::new() };

@@ -89,7 +89,7 @@ fn open(group: GroupId, shared: &Arc<LogShared>, found: Found) -> Result<GroupLo
         return Err(corrupt(format!("the log begins at {first}, but was purged to {}", expected - 1)));
     }
     let first = expected.or(first);
-    let mut held = Held::empty(shared.entry_cache_bytes);
+    let mut held = Held::empty(shared);
     held.first = first;
     held.last = last.as_ref().map(|entry| (entry.index, entry.head.clone()));
     held.vote = found.vote;
@@ -103,7 +103,7 @@ fn open(group: GroupId, shared: &Arc<LogShared>, found: Found) -> Result<GroupLo
             next = stretch_last + 1;
         }
     }
-    let log = GroupLog::new(group, shared.clone(), Held::empty(0));
+    let log = GroupLog::new(group, shared.clone(), Held::empty(shared));
     if let Some(last) = last {
         let now = super::group::unix_seconds();
         if held.keeper.closed_last().is_some_and(|closed| closed > last.index) {

@@ -2,10 +2,11 @@
 
 use super::*;
 
-const HALF: u64 = STRETCH_BYTES / 2;
+const STRETCH: u64 = 1024 * 1024;
+const HALF: u64 = STRETCH / 2;
 
 fn keeper() -> Keeper {
-    let mut keeper = Keeper::default();
+    let mut keeper = Keeper::new(STRETCH);
     for index in 1..=9 {
         let closed = keeper.append(index, HALF, 1000 + index as i64);
         assert_eq!(closed.is_some(), index % 2 == 0, "two halves make a stretch");
@@ -44,7 +45,7 @@ fn cutting_keeps_stretches_contiguous() {
 
 #[test]
 fn age_closes_a_stretch() {
-    let mut keeper = Keeper::default();
+    let mut keeper = Keeper::new(STRETCH);
     assert_eq!(keeper.append(1, 1, 100), None);
     assert_eq!(keeper.append(2, 1, 110), Some((2, KeptRow { bytes: 2, closed_unix_seconds: 110 })));
 }
