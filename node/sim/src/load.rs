@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prost::Message;
-use stanchion_proof::check::Verdict;
+use stanchion_proof::check::{Verdict, attempts, histories};
 use stanchion_proof::drive::{self, Mischief, Nodes, Timings};
 use stanchion_proof::history::RunHistory;
 use stanchion_proof::journal::{self, Journal};
@@ -155,7 +155,10 @@ impl Load {
     pub fn judge(&self) -> Judgement {
         let progress = self.progress.lock();
         let histories = progress.histories.as_deref().unwrap_or_default();
-        let verdicts = drive::judge(&self.load, &self.journal, &self.ledger, histories);
+        let mut verdicts = drive::judge(&self.load, &self.journal, &self.ledger, histories);
+        verdicts.extend(attempts::ledger(&self.ledger.lines()));
+        verdicts.push(attempts::timeouts(histories));
+        verdicts.push(histories::rules(histories));
         let mut trace = journal::to_jsonl(&self.journal.lines()).into_bytes();
         trace.extend(ledger::to_jsonl(&self.ledger.lines()).into_bytes());
         for history in histories {
@@ -192,6 +195,7 @@ fn load_of(plan: &Plan) -> drive::Load {
         clients: 3,
         workers: 2,
         pollers: 2,
+        registers: 2,
         timings: Timings {
             call: ms(2_000),
             long_poll: ms(4_000),

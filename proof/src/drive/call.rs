@@ -143,6 +143,11 @@ impl<N: Nodes> Caller<N> {
         self.at = (self.at + 1) % self.nodes.count().max(1);
     }
 
+    /// The next call goes to any node: a read shows most where the write before it did not go.
+    pub fn any_node(&mut self) {
+        self.at = self.dice.random_range(0..self.nodes.count().max(1));
+    }
+
     /// Up to `most`, at least a millisecond.
     pub async fn pause(&mut self, most: Duration) {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(2);

@@ -15,6 +15,7 @@ use stanchion_proto::temporal::enums::v1::{
     WorkflowIdReusePolicy,
 };
 use stanchion_proto::temporal::failure::v1::failure::FailureInfo;
+use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::query::v1::WorkflowQuery;
 use stanchion_proto::temporal::update::v1 as update;
 use stanchion_proto::temporal::workflowservice::v1::execute_multi_operation_request::{Operation, operation};
@@ -157,11 +158,12 @@ impl<N: Nodes> Client<N> {
             return self.terminate(id).await;
         }
         match self.caller.dice.random_range(0..100) {
-            0..34 => drop(self.signal(id).await),
-            34..64 => self.update(id).await,
-            64..78 => self.query(id).await,
-            78..86 => self.describe(id).await,
-            86..94 => self.outcome_again().await,
+            0..32 => drop(self.signal(id).await),
+            32..58 => self.update(id).await,
+            58..70 => self.query(id).await,
+            70..78 => self.describe(id).await,
+            78..88 => self.history(id).await,
+            88..95 => self.outcome_again().await,
             _ => self.count().await,
         }
     }
@@ -432,6 +434,7 @@ impl<N: Nodes> Client<N> {
             query: Some(WorkflowQuery { query_type: QUERY.into(), ..Default::default() }),
             ..Default::default()
         };
+        self.caller.any_node();
         let op = self.journal.invoke(self.process, "query", id, Value::Null);
         let told = self.caller.ask(request, |mut c, r| async move { c.query_workflow(r).await }).await;
         match told {
@@ -445,10 +448,29 @@ impl<N: Nodes> Client<N> {
     }
 
     async fn describe(&mut self, id: &str) {
+        self.caller.any_node();
         let op = self.journal.invoke(self.process, "describe", id, Value::Null);
         match self.status(id).await {
             Told::Ok((status, run_id)) => self.journal.ok(op, json!({ "status": status, "run_id": run_id })),
             Told::Fail(status) | Told::Unknown(status) => self.journal.fail(op, &describe(&status)),
+        }
+    }
+
+    /// Reads the history of the latest run.
+    async fn history(&mut self, id: &str) {
+        self.caller.any_node();
+        let op = self.journal.invoke(self.process, "history", id, Value::Null);
+        let namespace = self.load.namespace.clone();
+        match fetch::history(&mut self.caller, &namespace, id, "", Vec::new()).await {
+            Ok(events) => {
+                let first = events.first().and_then(|event| match &event.attributes {
+                    Some(Attributes::WorkflowExecutionStartedEventAttributes(a)) => Some(&a.original_execution_run_id),
+                    _ => None,
+                });
+                self.journal.ok(op, json!({ "run_id": first, "events": events.len() }));
+            }
+            // A read has no effect, whatever became of it.
+            Err(error) => self.journal.fail(op, &describe(&error.status)),
         }
     }
 

@@ -37,8 +37,8 @@ pub async fn finish(
     let load = Arc::new(load);
     let workers = Workers::start(&load, &nodes, &ledger, "finish");
     let mut client = Client::new(&load, &nodes, &journal, &Stage::default(), FINISHER as usize);
-    let begun: BTreeSet<String> =
-        journal.operations().into_iter().filter(|operation| operation.f == "start").map(|start| start.key).collect();
+    let started = journal.operations().into_iter().filter(|operation| operation.f == "start").map(|start| start.key);
+    let begun: BTreeSet<String> = started.filter(|id| id.starts_with(&load.prefix())).collect();
     let mut open = vec!["everything: nothing could be asked".to_owned()];
     let all_closed = tokio::time::timeout(within, async {
         // A list may be behind; two in a row that show nothing open, and each program closed when asked itself, are enough.

@@ -17,6 +17,7 @@ mod call;
 mod client;
 mod fetch;
 mod finish;
+mod registers;
 mod workers;
 
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct Load {
     pub workers: usize,
     /// For each worker: polls for workflow tasks, and as many for activities. Half of the former are on its sticky queue.
     pub pollers: usize,
+    /// Clients that play on registers (`registers`). With any, a load goes on until it is told to stop.
+    pub registers: usize,
     pub timings: Timings,
     pub mischief: Mischief,
 }
@@ -104,6 +107,7 @@ impl Load {
             clients: 4,
             workers: 2,
             pollers: 4,
+            registers: 0,
             timings: Timings::default(),
             mischief: Mischief::default(),
         }
@@ -154,8 +158,8 @@ impl Default for Mischief {
     }
 }
 
-/// Starts all programs and plays workers and clients, until every client has played its share or `stop` is cancelled. Programs may be open
-/// when this returns: [`finish`] goes on.
+/// Starts all programs and plays workers and clients, until every client has played its share or `stop` is cancelled; clients of registers
+/// play until then. Programs may be open when this returns: [`finish`] goes on.
 pub async fn run(load: Load, nodes: impl Nodes, journal: Journal, ledger: Ledger, stop: CancellationToken) {
     let load = Arc::new(load);
     let workers = workers::Workers::start(&load, &nodes, &ledger, "run");
@@ -165,16 +169,30 @@ pub async fn run(load: Load, nodes: impl Nodes, journal: Journal, ledger: Ledger
         let client = client::Client::new(&load, &nodes, &journal, &stage, number);
         clients.spawn(client.play());
     }
-    let all_played = async { while clients.join_next().await.is_some() {} };
+    let board = registers::Board::default();
+    let mut registrars = JoinSet::new();
+    for number in 0..load.registers {
+        registrars.spawn(registers::Registrar::new(&load, &nodes, &journal, &board, number).play());
+    }
+    let all_played = async {
+        while clients.join_next().await.is_some() {}
+        while registrars.join_next().await.is_some() {}
+    };
     tokio::select! {
         () = all_played => {}
         () = stop.cancelled() => {}
     }
     clients.shutdown().await;
+    registrars.shutdown().await;
     workers.stop().await;
 }
 
 /// Every verdict on a load, from what clients and workers wrote down and what the nodes say now.
 pub fn judge(load: &Load, journal: &Journal, ledger: &Ledger, histories: &[RunHistory]) -> Vec<Verdict> {
-    judge_programs(load, &journal.operations(), &ledger.lines(), histories)
+    let operations = journal.operations();
+    let mut verdicts = judge_programs(load, &operations, &ledger.lines(), histories);
+    if load.registers > 0 {
+        verdicts.extend(registers::judge(load, &operations, histories));
+    }
+    verdicts
 }

@@ -40,8 +40,8 @@ pub struct Worker<N> {
     pub caller: Caller<N>,
     sticky: TaskQueue,
     cache: Cache,
-    /// Activities that came with the answer to a workflow task; they run beside the loops.
-    eager: Arc<Mutex<JoinSet<()>>>,
+    /// Activities that came with the answer to a workflow task, and attempts that do not know that they are over.
+    beside: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// Events of runs, by run id.
@@ -58,7 +58,7 @@ impl Workers {
                 kind: TaskQueueKind::Sticky.into(),
                 normal_name: load.task_queue.clone(),
             };
-            let (cache, eager) = (Cache::default(), Arc::default());
+            let (cache, beside) = (Cache::default(), Arc::default());
             let worker = |purpose: String| Worker {
                 load: load.clone(),
                 ledger: ledger.clone(),
@@ -66,7 +66,7 @@ impl Workers {
                 caller: Caller::new(nodes, named(load.seed, &format!("{name} {purpose}")), &load.timings),
                 sticky: sticky.clone(),
                 cache: Arc::clone(&cache),
-                eager: Arc::clone(&eager),
+                beside: Arc::clone(&beside),
             };
             for poller in 0..load.pollers.max(2) {
                 loops.spawn(worker(format!("workflows {poller}")).workflow_tasks(poller % 2 == 1));
@@ -203,25 +203,30 @@ impl<N: Nodes> Worker<N> {
             self.cache.lock().remove(&execution.run_id);
         }
         for activity in told.activity_tasks {
-            self.perform_beside(activity);
+            let token = activity.task_token.clone();
+            self.beside("eager", &token, |mut w| async move { activities::perform(&mut w, activity, true).await });
         }
         Ok(told.workflow_task.filter(|task| !task.task_token.is_empty()))
     }
 
-    fn perform_beside(&mut self, task: stanchion_proto::temporal::workflowservice::v1::PollActivityTaskQueueResponse) {
-        let purpose = format!("{} eager {}", self.name, digest(&task.task_token));
-        let mut worker = Worker {
+    /// Something that goes on beside the loops until it is done or the worker stops. `purpose` and `token` name its choices.
+    pub fn beside<F>(&self, purpose: &str, token: &[u8], begin: impl FnOnce(Worker<N>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let purpose = format!("{} {purpose} {}", self.name, digest(token));
+        let worker = Worker {
             load: self.load.clone(),
             ledger: self.ledger.clone(),
             name: self.name.clone(),
             caller: self.caller.another(named(self.load.seed, &purpose)),
             sticky: self.sticky.clone(),
             cache: Arc::clone(&self.cache),
-            eager: Arc::default(),
+            beside: Arc::default(),
         };
-        let mut eager = self.eager.lock();
-        while eager.try_join_next().is_some() {}
-        eager.spawn(async move { activities::perform(&mut worker, task, true).await });
+        let mut beside = self.beside.lock();
+        while beside.try_join_next().is_some() {}
+        beside.spawn(begin(worker));
     }
 
     async fn answer_query(&mut self, task_token: Vec<u8>, machine: &Machine) -> Result<(), Dropped> {

@@ -63,15 +63,15 @@ impl Maker<'_> {
     fn op(&mut self, budget: &mut u32, nested: u32) -> Op {
         *budget -= 1;
         match self.dice.random_range(0..100) {
-            0..44 => Op::Activity(self.activity()),
-            44..58 => Op::Timer { ms: self.dice.random_range(1..400) },
-            58..70 if self.signals < self.signals_max => {
+            0..40 => Op::Activity(self.activity()),
+            40..54 => Op::Timer { ms: self.dice.random_range(1..400) },
+            54..66 if self.signals < self.signals_max => {
                 self.signals = (self.signals + self.dice.random_range(1..=2)).min(self.signals_max);
                 Op::Signals { at_least: self.signals }
             }
-            70..75 => Op::Marker,
-            75..78 => Op::Memo,
-            78..88 if self.depth < 2 && *budget > 0 => Op::Child(Box::new(self.child(budget))),
+            66..70 => Op::Marker,
+            70..73 => Op::Memo,
+            73..88 if self.depth < 2 && *budget > 0 => Op::Child(Box::new(self.child(budget))),
             88.. if nested < 2 && *budget > 1 => self.parallel(budget, nested),
             _ => Op::Activity(self.plain()),
         }
@@ -112,7 +112,7 @@ impl Maker<'_> {
     fn plain(&mut self) -> Activity {
         Activity {
             backoff_ms: self.dice.random_range(50..300),
-            start_to_close_ms: 3_000,
+            start_to_close_ms: self.dice.random_range(1_000..=3_000),
             eager: self.dice.random_ratio(1, 4),
             ..Activity::default()
         }
@@ -121,7 +121,15 @@ impl Maker<'_> {
     fn activity(&mut self) -> Activity {
         let mut activity = self.plain();
         match self.dice.random_range(0..100) {
-            0..45 => {}
+            0..36 => {}
+            36..45 => {
+                // The attempt after the one that hangs is at work while that one is still heard.
+                activity.hangs = 1;
+                activity.late_beats = 6;
+                activity.beats = 3;
+                activity.beat_every_ms = 80;
+                activity.start_to_close_ms = self.dice.random_range(1_000..1_400);
+            }
             45..58 => activity.fails = self.dice.random_range(1..=2),
             58..66 => activity.ends = Attempt::FailsForGood,
             66..73 => {

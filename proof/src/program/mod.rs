@@ -122,6 +122,8 @@ pub struct Activity {
     /// Heartbeats that an attempt sends before it ends or falls silent.
     pub beats: u32,
     pub beat_every_ms: u64,
+    /// Heartbeats that an attempt which hangs sends all the same, from when its time is up: a worker that does not know that it was given up.
+    pub late_beats: u32,
     /// The workflow asks for the cancellation of the activity after so long. 0: never.
     pub cancel_after_ms: u64,
     pub eager: bool,

@@ -7,6 +7,7 @@
 //! signals     E1 E2 G3      each acknowledged one once, each unknown one at most once, one sender's in order
 //! updates     E3            each once, with one outcome for ever
 //! queries     E4            see what was acknowledged before, and nothing that never was
+//! reads       B3         what is described, and histories, know of what was acknowledged or read before
 //! activities  D1 D2 D6 D7   ends that the model allows, acknowledged results, time-outs not early
 //! children    G1 G2 G3      what a parent was told is what became of the child
 //! ```
@@ -17,6 +18,7 @@ mod activities;
 mod children;
 mod ends;
 mod messages;
+mod reads;
 mod scene;
 mod starts;
 
@@ -43,6 +45,7 @@ pub fn judge_programs(
         messages::signals(&scene),
         messages::updates(&scene),
         messages::queries(&scene),
+        reads::check(&scene),
         activities::check(&scene, ledger),
         children::check(&scene),
     ]
