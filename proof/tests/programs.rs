@@ -124,7 +124,9 @@ fn a_result_that_the_events_do_not_make() {
         // A run that fails does not tell what its activities did.
         let last = events.last().and_then(|event| event.attributes.as_ref());
         let tells = matches!(last, Some(Attributes::WorkflowExecutionCompletedEventAttributes(_)));
-        let Some(Attributes::ActivityTaskCompletedEventAttributes(a)) = &mut events[at].attributes else { return false };
+        let Some(Attributes::ActivityTaskCompletedEventAttributes(a)) = &mut events[at].attributes else {
+            return false;
+        };
         a.result = Some(payloads(&json!("another")));
         if !tells {
             return false;

@@ -82,7 +82,9 @@ pub async fn perform<N: Nodes>(worker: &mut Worker<N>, task: PollActivityTaskQue
     let input: ActivityInput = match read_payload(task.input.as_ref()) {
         Ok(input) => input,
         Err(error) => {
-            worker.ledger.note(whose.line(What::Nondeterminism { difference: format!("an activity's input: {error}") }));
+            worker
+                .ledger
+                .note(whose.line(What::Nondeterminism { difference: format!("an activity's input: {error}") }));
             return;
         }
     };

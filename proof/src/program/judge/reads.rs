@@ -53,7 +53,8 @@ pub fn check(scene: &Scene<'_>) -> Verdict {
             let Some(seen) = most_seen(chain, read) else { continue };
             verdict.looked_at += 1;
             if let Some((known, by)) = most.filter(|(known, _)| *known > seen) {
-                let what = format!("{id}: a {} saw {seen} at most, and {known} was known before it was asked for", read.f);
+                let what =
+                    format!("{id}: a {} saw {seen} at most, and {known} was known before it was asked for", read.f);
                 verdict.violate("B3", what, vec![by.to_string(), read.to_string()]);
             }
         }
@@ -85,7 +86,8 @@ fn shown_by(chain: &[Run<'_>], operation: &Operation) -> Option<Known> {
             Some(Known { run, events: if is_open { 1 } else { chain.get(run)?.history.events.len() } })
         }
         "history" => {
-            let events = answer.get("events").and_then(Value::as_u64).and_then(|events| usize::try_from(events).ok())?;
+            let events =
+                answer.get("events").and_then(Value::as_u64).and_then(|events| usize::try_from(events).ok())?;
             Some(Known { run: place(chain, text(answer, "run_id"))?, events })
         }
         // One that closed it is the last thing that happens to a workflow.
