@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use stanchion_proof::check::{Standing, Verdict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,12 @@ use crate::results;
 use crate::scene::Scene;
 use crate::{faults, workloads};
 
+/// Beyond the time of its load a cell is over within this, or the harness has hung: starts, healing and final reads have bounds of their own,
+/// which come to much less.
+const CELL_GRACE: Duration = Duration::from_secs(600);
+/// How often nodes are asked, while everything is read, whether they have found something wrong; and how long the reads go on after that.
+const FINDINGS_EVERY: Duration = Duration::from_secs(2);
+const FINDINGS_WAIT: Duration = Duration::from_secs(20);
 /// Operations in flight at the deadline end within this, or the harness has hung.
 const WIND_UP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -72,9 +78,17 @@ impl Cell {
         let begin = Instant::now();
         std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
         let scene = Scene::prepare(self.shape.clone(), self.out.clone()).await?;
-        let lived = self.live(&scene).await;
+        let within = Duration::from_secs(self.seconds) + CELL_GRACE;
+        let lived = match tokio::time::timeout(within, self.live(&scene)).await {
+            Ok(lived) => lived,
+            Err(_) => Err(anyhow!("the cell did not end within {within:?}")),
+        };
         let (mut verdicts, done) = match lived {
             Ok(lived) => lived,
+            // What nodes say of themselves is a finding, whatever it made of the harness.
+            Err(error) if !error.is::<Lacking>() && !scene.cluster.findings().is_empty() => {
+                (Vec::new(), Done { trouble: vec![format!("{error:#}")], ..Done::default() })
+            }
             Err(error) => {
                 // The nodes' data may tell why.
                 if !error.is::<Lacking>() {
@@ -166,7 +180,10 @@ impl Cell {
             return Ok((Vec::new(), Done { trouble, ..done }));
         }
         scene.say("healed; reading everything");
-        workload.finish(scene).await.context("the final reads")?;
+        tokio::select! {
+            read = workload.finish(scene) => read.context("the final reads")?,
+            () = given_up(scene) => bail!("the final reads did not end within {FINDINGS_WAIT:?}, and would not any more"),
+        }
         Ok((workload.check(scene), done))
     }
 
@@ -183,6 +200,14 @@ impl Cell {
     }
 }
 
+/// Ends some time after a node has said what is wrong: a group that stopped never answers again.
+async fn given_up(scene: &Scene) {
+    while scene.cluster.findings().is_empty() {
+        tokio::time::sleep(FINDINGS_EVERY).await;
+    }
+    tokio::time::sleep(FINDINGS_WAIT).await;
+}
+
 /// Checks that every workload has: of processes, and of the nemesis.
 fn lived_as_told(scene: &Scene, done: &Done) -> Vec<Verdict> {
     let mut healed = Verdict::new("healed nodes serve again");
@@ -191,7 +216,7 @@ fn lived_as_told(scene: &Scene, done: &Done) -> Vec<Verdict> {
     for why in &done.trouble {
         healed.violate("L5", why.clone(), Vec::new());
     }
-    let mut ended = Verdict::new("no node ends by itself or panics");
+    let mut ended = Verdict::new("no node ends by itself, panics, or stops a group for a broken rule");
     ended.looked_at = scene.cluster.nodes.iter().map(|node| u64::from(node.process.starts())).sum();
     for what in scene.cluster.findings() {
         ended.violate("L4", what, Vec::new());

@@ -28,6 +28,8 @@ const TERMINATE_WITHIN: Duration = Duration::from_secs(20);
 const HTTP_WITHIN: Duration = Duration::from_secs(2);
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
+/// What a node says of a group that it stopped for anything but its disk.
+const BROKEN_RULE: &str = "invariant violated";
 
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -211,15 +213,16 @@ impl Cluster {
         led
     }
 
-    /// Ends that nobody asked for, and panics in the nodes' logs.
+    /// Ends that nobody asked for, and what nodes say of themselves in their logs: panics, and groups that broke a rule and stopped.
     pub fn findings(&self) -> Vec<String> {
         let mut found: Vec<String> = self.nodes.iter().flat_map(|node| node.process.deaths()).collect();
         for node in &self.nodes {
             let text = std::fs::read(&node.process.log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            let panics = text.lines().filter(|line| line.contains("panicked at"));
+            let stopped = |line: &str| line.contains("this group stops on this node") && line.contains(BROKEN_RULE);
+            let told = text.lines().filter(|line| line.contains("panicked at") || stopped(line));
             found.extend(
-                panics.take(5).map(|line| format!("{}: {}", node.name(), line.chars().take(300).collect::<String>())),
+                told.take(5).map(|line| format!("{}: {}", node.name(), line.chars().take(500).collect::<String>())),
             );
         }
         found

@@ -21,6 +21,7 @@ mod results;
 mod reviewer;
 mod scene;
 mod suite;
+mod summary;
 mod table;
 mod workers;
 mod workloads;

@@ -1,6 +1,6 @@
 //! The table of a full run: a line a cell, appended as soon as the cell has ended, so that an interrupted run shows what was done.
 //!
-//! A Markdown table, which a document can take over as it is. Called by `suite`.
+//! A Markdown table, which a document can take over as it is. [`summary`] sums them up. Called by `suite`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::cell::{Conclusion, Ended};
+use crate::summary;
 
 const HEAD: &str = "| time (UTC) | workload | fault | seed | seconds | faults done | ok | refused | unknown | checks | outcome | folder |\n\
                     |---|---|---|---|---|---|---|---|---|---|---|---|\n";
@@ -62,6 +63,15 @@ impl Table {
     pub fn not_done(&self, workload: &str, fault: &str, seed: u64, how: &str, why: &str) -> Result<()> {
         let why: String = why.replace(['\n', '|'], " ").chars().take(200).collect();
         self.append(&format!("| {} | {workload} | {fault} | {seed} | | | | | | | {how}: {why} | |\n", utc()))
+    }
+
+    /// Writes the summary of all lines beside the table, and gives it.
+    pub fn summarize(&self) -> Result<String> {
+        let text = std::fs::read_to_string(&self.path).with_context(|| self.path.display().to_string())?;
+        let summary = summary::of(&text);
+        let path = self.path.with_extension("summary.md");
+        std::fs::write(&path, &summary).with_context(|| path.display().to_string())?;
+        Ok(summary)
     }
 
     fn append(&self, text: &str) -> Result<()> {

@@ -52,7 +52,7 @@ impl Workers {
             let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
             arguments.push(ledger.to_string_lossy().into_owned());
             let process = Process::new(&name, &python, arguments, scene.out.join(format!("{name}.log")));
-            process.set_env("PYTHONPATH", Some(env!("CARGO_MANIFEST_DIR")));
+            process.set_env("PYTHONPATH", Some(&harness()?.to_string_lossy()));
             process.set_env("RUST_LOG", Some("warn"));
             process.start()?;
             self.processes.lock().push(Arc::new(process));
@@ -81,6 +81,14 @@ impl Workers {
     pub fn kill_all(&self) {
         self.all().iter().for_each(|process| process.kill());
     }
+}
+
+/// The folder that has the workers' package: of this checkout, wherever the driver was built.
+fn harness() -> Result<PathBuf> {
+    let folders = [PathBuf::from("jepsen"), PathBuf::from("."), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let found = folders.into_iter().find(|folder| folder.join("stanchion_jepsen/worker.py").exists());
+    let found = found.context("no stanchion_jepsen/worker.py here or in jepsen/: run the driver in the checkout")?;
+    Ok(std::path::absolute(found)?)
 }
 
 /// The interpreter of the project's environment (tools/bootstrap.sh makes it).
