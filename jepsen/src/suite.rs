@@ -149,7 +149,11 @@ async fn every_cell(arguments: &FullArgs) -> Result<u8> {
 
 /// All cells, in an order in which each fault has had its turn before any has a second one, and workloads take turns as evenly: a run that
 /// is shorter than a round has still seen all of them.
-fn spread<'a>(mut workloads: Vec<&'a str>, mut faults: Vec<&'a str>, chance: &mut ChaCha8Rng) -> Vec<(&'a str, &'a str)> {
+fn spread<'a>(
+    mut workloads: Vec<&'a str>,
+    mut faults: Vec<&'a str>,
+    chance: &mut ChaCha8Rng,
+) -> Vec<(&'a str, &'a str)> {
     workloads.shuffle(chance);
     faults.shuffle(chance);
     let count = workloads.len();

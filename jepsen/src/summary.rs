@@ -108,7 +108,10 @@ pub fn of(table: &str) -> String {
         cells.iter().filter(|(place, _)| fits(place)).for_each(|(_, cell)| sum.add(cell));
         sum
     };
-    let mut text = format!("| fault | {} | faults done | ok / refused / unknown | runs | violated | seconds |\n", workloads.join(" | "));
+    let mut text = format!(
+        "| fault | {} | faults done | ok / refused / unknown | runs | violated | seconds |\n",
+        workloads.join(" | ")
+    );
     text += &format!("|---|{}---|---|---|---|---|\n", "---|".repeat(workloads.len()));
     let mut line = |name: &str, of_workload: &dyn Fn(&str) -> Sum, all: &Sum| {
         let places: Vec<String> = workloads.iter().map(|workload| of_workload(workload).shown()).collect();
