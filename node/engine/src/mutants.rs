@@ -26,7 +26,7 @@ pub enum Mutant {
     PurgePastFlushed,
     /// Votes are not written down.
     ForgetVote,
-    /// A message to another group that is not known to have arrived after a second is taken to have.
+    /// A message to another group that is not known to have arrived after half a second is taken to have.
     DropOutboxMessage,
     /// A start that terminates the open run of its workflow id does not terminate it.
     TwoRunsOneId,

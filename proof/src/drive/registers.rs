@@ -86,8 +86,8 @@ impl<N: Nodes> Registrar<N> {
             let id = self.some_id();
             self.caller.any_node();
             match self.caller.dice.random_range(0..100) {
-                0..40 => self.start(&id).await,
-                40..85 => self.describe(&id).await,
+                0..30 => self.start(&id).await,
+                30..85 => self.describe(&id).await,
                 _ => self.terminate(&id).await,
             }
             self.caller.pause(self.load.timings.think).await;
@@ -152,7 +152,8 @@ impl<N: Nodes> Registrar<N> {
             namespace: self.load.namespace.clone(),
             execution: Some(WorkflowExecution { workflow_id: id.to_owned(), run_id: String::new() }),
         };
-        let within = self.load.timings.call;
+        // Less than a write has: whoever waits at a node that is cut off reads nothing elsewhere.
+        let within = self.load.timings.call / 4;
         let call = |mut c: Client, r| async move { c.describe_workflow_execution(r).await };
         match self.caller.once(request, within, call).await {
             Ok(answer) => self.journal.ok(op, described(&answer.workflow_execution_info.unwrap_or_default())),

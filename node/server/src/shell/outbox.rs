@@ -446,7 +446,7 @@ async fn deliver_batch(term: Arc<LeaderTerm>, me: GroupId, group: GroupId, keys:
         term.deliver(deliveries, true).await
     } else {
         let request = DeliverOutboxRequest { group: group.0, deliveries };
-        let within = if mutant!(DropOutboxMessage) { DELIVER_WITHIN / 10 } else { DELIVER_WITHIN };
+        let within = if mutant!(DropOutboxMessage) { DELIVER_WITHIN / 20 } else { DELIVER_WITHIN };
         term.parts.courier.deliver(request, Instant::now() + within).await
     };
     let outcome = match outcome {
