@@ -174,6 +174,7 @@ async fn carry_out(arguments: &BitFlipsArgs, seed: u64) -> Result<(Ended, Vec<Ro
         workload: "signal-list".into(),
         fault: "bit-flips".into(),
         seed,
+        nodes: scene.cluster.nodes.len() as u64,
         took: begin.elapsed(),
         verdicts,
         done,

@@ -50,6 +50,9 @@ pub struct FullArgs {
     /// How long the load of a cell runs.
     #[arg(long, default_value_t = 25)]
     pub seconds: u64,
+    /// Of so many cells one has five nodes, whatever `--nodes` says; 0 for none.
+    #[arg(long, default_value_t = 5)]
+    pub five_of: u64,
     /// Only this workload; may be given many times.
     #[arg(long, value_name = "NAME")]
     pub workload: Vec<String>,

@@ -6,7 +6,7 @@
 //!
 //! Never kills by name; never signals a process that it has already reaped. Called by `cluster` and `workers`.
 
-// A process is asked to die with its parent, and is stopped and continued: the standard library offers neither.
+// A process is asked to die with its parent, is stopped and continued, and gets mounts of its own: the standard library offers none of it.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,12 +36,40 @@ fn forker() -> &'static Mutex<mpsc::Sender<Job>> {
 }
 
 fn spawn_from_the_forker(mut command: Command) -> Result<Child> {
+    Ok(beside_nodes(move || command.spawn())??)
+}
+
+/// Does something on the thread that forks, and so in the mounts that nodes see.
+pub fn beside_nodes<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (reply, answer) = mpsc::sync_channel(1);
     let job: Job = Box::new(move || {
-        let _ = reply.send(command.spawn());
+        let _ = reply.send(work());
     });
     forker().lock().send(job).ok().context("the thread that forks is gone")?;
-    Ok(answer.recv().context("the thread that forks is gone")??)
+    answer.recv().context("the thread that forks is gone")
+}
+
+/// Gives the thread that forks, and with it every child from now on, mounts of its own: what is mounted there nobody else sees, and it is
+/// gone when the last of them is. Asks for it once; an error says what the user may not.
+pub fn private_mounts() -> Result<()> {
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    let done = DONE.get_or_init(|| {
+        beside_nodes(|| {
+            // SAFETY: no memory is touched; it concerns this thread and its children only.
+            if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+                return Err(format!("unshare: {}", std::io::Error::last_os_error()));
+            }
+            // Else what is mounted below a shared mount would be seen by all.
+            let told = Command::new("mount").args(["--make-rprivate", "/"]).output();
+            match told {
+                Ok(told) if told.status.success() => Ok(()),
+                Ok(told) => Err(String::from_utf8_lossy(&told.stderr).trim().to_owned()),
+                Err(error) => Err(format!("mount: {error}")),
+            }
+        })
+        .unwrap_or_else(|error| Err(error.to_string()))
+    });
+    done.clone().map_err(|why| anyhow!(why))
 }
 
 /// A child that may be started again after it ended.

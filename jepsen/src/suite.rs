@@ -96,17 +96,19 @@ async fn every_cell(arguments: &FullArgs) -> Result<u8> {
     'rounds: for _ in 0..arguments.rounds {
         let cells = spread(workloads.clone(), faults.clone(), &mut chance);
         let mut possible = false;
-        for (workload, fault) in cells {
+        for (at, (workload, fault)) in (1_u64..).zip(cells) {
             if Instant::now() >= stop {
                 break 'rounds;
             }
             let seed = chance.random_range(0..1 << 31);
-            let mut ended = cell(&arguments.common, workload, fault, arguments.seconds, seed).await;
+            let five = arguments.five_of > 0 && at.is_multiple_of(arguments.five_of);
+            let common = Common { nodes: if five { 5 } else { arguments.common.nodes }, ..arguments.common.clone() };
+            let mut ended = cell(&common, workload, fault, arguments.seconds, seed).await;
             if let Some(error) = ended.as_ref().err().filter(|error| !error.is::<Lacking>()) {
                 // A machine that was too busy for a moment must not leave a hole. What failed stays in the table.
                 worst = outranking(worst, failed(error));
                 table.not_done(workload, fault, seed, "harness failed, tried again", &format!("{error:#}"))?;
-                ended = cell(&arguments.common, workload, fault, arguments.seconds, seed).await;
+                ended = cell(&common, workload, fault, arguments.seconds, seed).await;
             }
             match ended {
                 Ok(ended) => {

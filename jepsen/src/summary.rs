@@ -21,6 +21,8 @@ struct Sum {
     refused: u64,
     unknown: u64,
     seconds: u64,
+    /// Runs of five nodes.
+    of_five: u64,
 }
 
 impl Sum {
@@ -35,6 +37,7 @@ impl Sum {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.seconds += other.seconds;
+        self.of_five += other.of_five;
     }
 
     fn runs(&self) -> u64 {
@@ -63,7 +66,7 @@ impl Sum {
 /// One line of the table: workload, fault, and what it counts for.
 fn read(line: &str) -> Option<(String, String, Sum)> {
     let fields: Vec<&str> = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
-    let [_, workload, fault, seed, seconds, faults, ok, refused, unknown, _, outcome, _] = fields.as_slice() else {
+    let [_, workload, fault, seed, nodes, seconds, faults, ok, refused, unknown, _, outcome, _] = fields.as_slice() else {
         return None;
     };
     // The head and the rule below it have no seed.
@@ -75,6 +78,7 @@ fn read(line: &str) -> Option<(String, String, Sum)> {
         refused: number(refused),
         unknown: number(unknown),
         seconds: number(seconds),
+        of_five: u64::from(*nodes == "5"),
         ..Sum::default()
     };
     let place = match *outcome {
@@ -109,21 +113,22 @@ pub fn of(table: &str) -> String {
         sum
     };
     let mut text = format!(
-        "| fault | {} | faults done | ok / refused / unknown | runs | violated | seconds |\n",
+        "| fault | {} | faults done | ok / refused / unknown | runs | with five nodes | violated | seconds |\n",
         workloads.join(" | ")
     );
-    text += &format!("|---|{}---|---|---|---|---|\n", "---|".repeat(workloads.len()));
+    text += &format!("|---|{}---|---|---|---|---|---|\n", "---|".repeat(workloads.len()));
     let mut line = |name: &str, of_workload: &dyn Fn(&str) -> Sum, all: &Sum| {
         let places: Vec<String> = workloads.iter().map(|workload| of_workload(workload).shown()).collect();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} / {} / {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} / {} / {} | {} | {} | {} | {} |",
             places.join(" | "),
             all.faults,
             all.ok,
             all.refused,
             all.unknown,
             all.runs(),
+            all.of_five,
             all.violated,
             all.seconds
         );

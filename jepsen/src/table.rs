@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use crate::cell::{Conclusion, Ended};
 use crate::summary;
 
-const HEAD: &str = "| time (UTC) | workload | fault | seed | seconds | faults done | ok | refused | unknown | checks | outcome | folder |\n\
-                    |---|---|---|---|---|---|---|---|---|---|---|---|\n";
+const HEAD: &str = "| time (UTC) | workload | fault | seed | nodes | seconds | faults done | ok | refused | unknown | checks | outcome | folder |\n\
+                    |---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
 pub struct Table {
     path: PathBuf,
@@ -44,11 +44,12 @@ impl Table {
             Conclusion::Vacuous => "nothing shown".to_owned(),
         };
         self.append(&format!(
-            "| {} | {} | {} | {} | {:.0} | {} | {} | {} | {} | {} | {outcome} | {} |\n",
+            "| {} | {} | {} | {} | {} | {:.0} | {} | {} | {} | {} | {} | {outcome} | {} |\n",
             utc(),
             ended.workload,
             ended.fault,
             ended.seed,
+            ended.nodes,
             ended.took.as_secs_f64(),
             ended.done.spans.len(),
             total.ok,
@@ -62,7 +63,7 @@ impl Table {
     /// A cell that showed nothing: what was lacking, or how the harness failed.
     pub fn not_done(&self, workload: &str, fault: &str, seed: u64, how: &str, why: &str) -> Result<()> {
         let why: String = why.replace(['\n', '|'], " ").chars().take(200).collect();
-        self.append(&format!("| {} | {workload} | {fault} | {seed} | | | | | | | {how}: {why} | |\n", utc()))
+        self.append(&format!("| {} | {workload} | {fault} | {seed} | | | | | | | | {how}: {why} | |\n", utc()))
     }
 
     /// Writes the summary of all lines beside the table, and gives it.

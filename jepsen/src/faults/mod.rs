@@ -12,6 +12,7 @@ pub mod nemesis;
 pub mod partition;
 pub mod pause;
 pub mod rolling;
+pub mod small_disk;
 pub mod workers;
 
 use std::time::Duration;
@@ -220,6 +221,18 @@ pub const ALL: &[Kind] = &[
     on_disk("disk-full-majority", "the disks of a majority have 0 to 64 KiB left", (3_000, 7_000), || {
         Box::new(disk::Full::of(kill::Whom::Majority))
     }),
+    lacking(
+        kind("small-disk-full", "one node's own small file system has 0 to 64 KiB left", (4_000, 9_000), || {
+            Box::new(small_disk::Full::of(kill::Whom::One))
+        }),
+        small_disk::lacks,
+    ),
+    lacking(
+        kind("small-disks-full", "the small file systems of a majority have 0 to 64 KiB left", (4_000, 9_000), || {
+            Box::new(small_disk::Full::of(kill::Whom::Majority))
+        }),
+        small_disk::lacks,
+    ),
     on_disk("slow-disk", "one node's fsyncs take 20 to 400 ms longer", (3_000, 8_000), || {
         Box::new(disk::Slow::of(kill::Whom::One))
     }),
