@@ -66,7 +66,8 @@ impl Sum {
 /// One line of the table: workload, fault, and what it counts for.
 fn read(line: &str) -> Option<(String, String, Sum)> {
     let fields: Vec<&str> = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
-    let [_, workload, fault, seed, nodes, seconds, faults, ok, refused, unknown, _, outcome, _] = fields.as_slice() else {
+    let [_, workload, fault, seed, nodes, seconds, faults, ok, refused, unknown, _, outcome, _] = fields.as_slice()
+    else {
         return None;
     };
     // The head and the rule below it have no seed.
