@@ -308,7 +308,7 @@ const SMALL_STRETCH: u64 = 4 * 1024;
 async fn open_store(config: &NodeConfig, limits: &Limits, hooks: StoreHooks) -> anyhow::Result<Store> {
     let mut options = match (config.ephemeral, hooks.small) {
         (true, _) => StoreOptions::ephemeral(),
-        // Within a test nothing is written that fills a stretch of the usual size: no log would ever be purged.
+        // Within a test hardly anything fills a stretch of the usual size, or lasts as long: logs would rarely be purged.
         (false, true) => StoreOptions { log_stretch_bytes: SMALL_STRETCH, ..StoreOptions::small(&config.data) },
         (false, false) => StoreOptions::new(&config.data),
     };
