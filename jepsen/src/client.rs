@@ -11,6 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
+use stanchion_proof::drive::had_no_effect;
 use stanchion_proof::journal::Journal;
 use stanchion_proto::temporal::common::v1::{Payload, Payloads, WorkflowExecution};
 use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
@@ -181,17 +182,8 @@ impl Client {
 
 /// The server looked at the call and said no.
 pub fn is_refusal(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-    )
+    // What was shed was not looked at.
+    had_no_effect(status) && status.code() != Code::ResourceExhausted
 }
 
 /// A value as an SDK's default converter writes it.

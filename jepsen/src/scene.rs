@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -81,6 +82,11 @@ impl Scene {
     /// A logical client with choices and a process number of its own.
     pub fn client(&self, purpose: &str) -> Client {
         Client::new(self.apis.clone(), self.journal.clone(), self.chance(purpose))
+    }
+
+    /// Runs so many lanes at a time, each with a client of its own, until all have ended.
+    pub async fn lanes<L: Future<Output = ()>>(&self, purpose: &str, count: usize, lane: impl Fn(Client) -> L) {
+        join_all((0..count).map(|each| lane(self.client(&format!("{purpose} {each}"))))).await;
     }
 
     /// A client that knows one node only.

@@ -48,6 +48,15 @@ fn renumber(events: &mut [HistoryEvent]) {
     }
 }
 
+/// The first event that `pick` likes stands there twice. False where there is none.
+fn twice(evidence: &mut Evidence, pick: impl Fn(&Attributes) -> bool) -> bool {
+    let Some((run, at)) = find(evidence, pick) else { return false };
+    let events = &mut evidence.runs[run].events;
+    events.insert(at + 1, events[at].clone());
+    renumber(events);
+    true
+}
+
 #[test]
 fn honest_evidence_passes() {
     for seed in 0..SEEDS {
@@ -137,29 +146,12 @@ fn a_result_that_the_events_do_not_make() {
 
 #[test]
 fn an_activity_scheduled_twice() {
-    bites("B7", |evidence| {
-        let Some((run, at)) = find(evidence, |a| matches!(a, Attributes::ActivityTaskScheduledEventAttributes(_)))
-        else {
-            return false;
-        };
-        let events = &mut evidence.runs[run].events;
-        events.insert(at + 1, events[at].clone());
-        renumber(events);
-        true
-    });
+    bites("B7", |evidence| twice(evidence, |a| matches!(a, Attributes::ActivityTaskScheduledEventAttributes(_))));
 }
 
 #[test]
 fn a_timer_that_fires_twice() {
-    bites("B7", |evidence| {
-        let Some((run, at)) = find(evidence, |a| matches!(a, Attributes::TimerFiredEventAttributes(_))) else {
-            return false;
-        };
-        let events = &mut evidence.runs[run].events;
-        events.insert(at + 1, events[at].clone());
-        renumber(events);
-        true
-    });
+    bites("B7", |evidence| twice(evidence, |a| matches!(a, Attributes::TimerFiredEventAttributes(_))));
 }
 
 #[test]
@@ -240,16 +232,7 @@ fn a_lost_signal() {
 
 #[test]
 fn a_signal_got_twice() {
-    bites("E1", |evidence| {
-        let Some((run, at)) = find(evidence, |a| matches!(a, Attributes::WorkflowExecutionSignaledEventAttributes(_)))
-        else {
-            return false;
-        };
-        let events = &mut evidence.runs[run].events;
-        events.insert(at + 1, events[at].clone());
-        renumber(events);
-        true
-    });
+    bites("E1", |evidence| twice(evidence, |a| matches!(a, Attributes::WorkflowExecutionSignaledEventAttributes(_))));
 }
 
 #[test]

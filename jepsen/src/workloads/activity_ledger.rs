@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -90,9 +90,7 @@ impl Workload for ActivityLedger {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes =
-                (0..LANES).map(|lane| self.lane(scene.client(&format!("activity-ledger {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("activity-ledger", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }

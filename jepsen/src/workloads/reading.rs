@@ -23,3 +23,12 @@ pub async fn history(client: &mut Client, workflow_id: &str, run_id: &str, withi
         Outcome::Unknown(why) => bail!("{workflow_id} cannot be read on a healed cluster: {why}"),
     }
 }
+
+/// The whole histories of these runs, by workflow id and run id.
+pub async fn histories_of(client: &mut Client, runs: &[(String, String)], within: Duration) -> Result<Vec<RunHistory>> {
+    let mut histories = Vec::with_capacity(runs.len());
+    for (workflow_id, run_id) in runs {
+        histories.push(history(client, workflow_id, run_id, within).await?);
+    }
+    Ok(histories)
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -101,8 +101,7 @@ impl Workload for SagaBank {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("saga-bank {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("saga-bank", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Workload;
-use super::starting::{NOBODY, end_unanswered, start};
+use super::starting::{NOBODY, answer_of, end_unanswered, start};
 use crate::client::{Client, Outcome, from_payloads, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -73,8 +73,7 @@ impl Workload for SignalList {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("signal-list {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("signal-list", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -120,14 +119,8 @@ impl SignalList {
                 self.append(&mut client, list).await;
             } else {
                 let op = client.journal.invoke(client.process, "read", &list.workflow_id, Value::Null);
-                match read(&mut client, &list.workflow_id, &list.run_id, OPERATION_WITHIN).await {
-                    Outcome::Ok { reply, .. } => client.journal.ok(op, json!(reply)),
-                    // A read has no effect, answered or not.
-                    Outcome::Refused { status, .. } => {
-                        client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()))
-                    }
-                    Outcome::Unknown(why) => client.journal.fail(op, &why),
-                }
+                let told = read(&mut client, &list.workflow_id, &list.run_id, OPERATION_WITHIN).await;
+                answer_of(&client, op, told, |reply| json!(reply));
             }
             tokio::time::sleep(Duration::from_millis(client.chance.random_range(5..40))).await;
         }

@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use prost::Message as _;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use stanchion_proof::check::model::start::{StartRegister as Model, numbers_match_runs};
 use stanchion_proof::check::{Verdict, linearizable};
+use stanchion_proof::drive::{number_of, run_in_the_way};
 use stanchion_proof::journal::{Completion, OpId, Operation};
 use stanchion_proto::temporal::common::v1::{Memo, WorkflowType};
 use stanchion_proto::temporal::enums::v1::{
     WorkflowExecutionStatus, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
 };
-use stanchion_proto::temporal::errordetails::v1::WorkflowExecutionAlreadyStartedFailure;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
 use stanchion_proto::temporal::taskqueue::v1::TaskQueue;
 use stanchion_proto::temporal::workflow::v1::WorkflowExecutionInfo;
@@ -30,12 +29,12 @@ use stanchion_proto::temporal::workflowservice::v1::{
     StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Code;
 use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task, execution};
-use super::starting::end_unanswered;
+use super::starting::{answer_of, end_unanswered};
 use crate::client::{Client, Outcome, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -86,8 +85,7 @@ impl Workload for StartRegister {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("start-register {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("start-register", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -336,24 +334,14 @@ async fn describe(client: &mut Client, name: &str, run: &str, within: Duration) 
             async move { service.describe_workflow_execution(request).await.map(|reply| reply.into_inner()) }
         })
         .await;
-    match outcome {
-        Outcome::Ok { reply, .. } => {
-            client.journal.ok(op, described(&reply.workflow_execution_info.unwrap_or_default()))
-        }
-        Outcome::Refused { status, .. } if status.code() == Code::NotFound => {
-            client.journal.ok(op, json!({ "none": true }))
-        }
-        // A read has no effect, answered or not.
-        Outcome::Refused { status, .. } => {
-            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()));
-            return false;
-        }
-        Outcome::Unknown(why) => {
-            client.journal.fail(op, &why);
-            return false;
-        }
+    if let Outcome::Refused { status, .. } = &outcome
+        && status.code() == Code::NotFound
+    {
+        client.journal.ok(op, json!({ "none": true }));
+        return true;
     }
-    true
+    let told = outcome.map(|reply| described(&reply.workflow_execution_info.unwrap_or_default()));
+    answer_of(client, op, told, Value::clone).is_some()
 }
 
 fn described(info: &WorkflowExecutionInfo) -> Value {
@@ -365,23 +353,6 @@ fn described(info: &WorkflowExecutionInfo) -> Value {
     };
     let run = info.execution.as_ref().map(|execution| execution.run_id.clone()).unwrap_or_default();
     json!({ "n": number_of(info.memo.as_ref()), "run": run, "status": status })
-}
-
-fn number_of(memo: Option<&Memo>) -> Option<u64> {
-    serde_json::from_slice(&memo?.fields.get("n")?.data).ok()
-}
-
-/// google.rpc.Status, which carries the details of an error.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ErrorStatus {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
-
-fn run_in_the_way(status: &Status) -> Option<String> {
-    let details = ErrorStatus::decode(status.details()).ok()?.details;
-    let detail = details.iter().find(|detail| detail.type_url.ends_with("WorkflowExecutionAlreadyStartedFailure"))?;
-    Some(WorkflowExecutionAlreadyStartedFailure::decode(&*detail.value).ok()?.run_id)
 }
 
 /// A run that a start was told of and that was not its own: the one in its way, or the one that it found open.

@@ -56,6 +56,21 @@ pub async fn start(
     }
 }
 
+/// Journals a read's answer as `told` has it, and hands it on. One that was not answered has failed: a read has no effect either way.
+pub fn answer_of<T>(client: &Client, op: OpId, read: Outcome<T>, told: impl FnOnce(&T) -> Value) -> Option<T> {
+    match read {
+        Outcome::Ok { reply, .. } => {
+            client.journal.ok(op, told(&reply));
+            return Some(reply);
+        }
+        Outcome::Refused { status, .. } => {
+            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()))
+        }
+        Outcome::Unknown(why) => client.journal.fail(op, &why),
+    }
+    None
+}
+
 /// Journals a mutation that was not acknowledged.
 pub fn end_unanswered<T>(client: &mut Client, op: OpId, ended: Outcome<T>) {
     match ended {

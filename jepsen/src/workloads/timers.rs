@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task};
-use super::reading::history;
+use super::reading::histories_of;
 use super::starting::start;
 use crate::client::{Client, from_payloads};
 use crate::scene::Scene;
@@ -68,8 +68,7 @@ impl Workload for Timers {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("timers {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("timers", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -82,11 +81,8 @@ impl Workload for Timers {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let all = self.state.lock().all.clone();
-            let mut client = scene.client("timers last");
-            for (name, run) in &all {
-                let history = history(&mut client, name, run, FINAL_WITHIN).await?;
-                self.state.lock().histories.push(history);
-            }
+            let read = histories_of(&mut scene.client("timers last"), &all, FINAL_WITHIN).await?;
+            self.state.lock().histories = read;
             self.hired.dismiss().await;
             Ok(())
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task, execution};
-use super::reading::history;
+use super::reading::histories_of;
 use super::starting::{end_unanswered, start};
 use crate::client::{Client, Outcome, from_payloads, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
@@ -73,9 +73,7 @@ impl Workload for UpdateRegister {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes =
-                (0..LANES).map(|lane| self.lane(scene.client(&format!("update-register {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("update-register", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -91,11 +89,8 @@ impl Workload for UpdateRegister {
                     }
                 }
             }
-            let mut client = scene.client("update-register histories");
-            for (name, run) in &all {
-                let history = history(&mut client, name, run, FINAL_WITHIN).await?;
-                self.state.lock().histories.push(history);
-            }
+            let read = histories_of(&mut scene.client("update-register histories"), &all, FINAL_WITHIN).await?;
+            self.state.lock().histories = read;
             self.hired.dismiss().await;
             Ok(())
         })

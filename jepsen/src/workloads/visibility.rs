@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Workload;
 use super::decider::execution;
-use super::starting::{NOBODY, end_unanswered, start};
+use super::starting::{NOBODY, answer_of, end_unanswered, start};
 use crate::client::{Client, Outcome};
 use crate::scene::{NAMESPACE, Scene};
 
@@ -58,8 +58,7 @@ impl Workload for Visibility {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("visibility {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("visibility", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -169,23 +168,11 @@ async fn list(client: &mut Client, which: &str, within: Duration) -> Option<Vec<
             async move { service.list_workflow_executions(request).await.map(|reply| reply.into_inner()) }
         })
         .await;
-    match listed {
-        Outcome::Ok { reply, .. } => {
-            let ids = reply.executions.into_iter().filter_map(|info| Some(info.execution?.workflow_id));
-            let rows: Vec<String> = ids.collect();
-            client.journal.ok(op, json!(rows));
-            Some(rows)
-        }
-        // A read has no effect, answered or not.
-        Outcome::Refused { status, .. } => {
-            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()));
-            None
-        }
-        Outcome::Unknown(why) => {
-            client.journal.fail(op, &why);
-            None
-        }
-    }
+    let listed = listed.map(|reply| {
+        let ids = reply.executions.into_iter().filter_map(|info| Some(info.execution?.workflow_id));
+        ids.collect::<Vec<String>>()
+    });
+    answer_of(client, op, listed, |rows| json!(rows))
 }
 
 async fn count(client: &mut Client, which: &str, within: Duration) -> Option<u64> {
@@ -197,19 +184,5 @@ async fn count(client: &mut Client, which: &str, within: Duration) -> Option<u64
             async move { service.count_workflow_executions(request).await.map(|reply| reply.into_inner()) }
         })
         .await;
-    match counted {
-        Outcome::Ok { reply, .. } => {
-            let count = reply.count.unsigned_abs();
-            client.journal.ok(op, json!({ "count": count }));
-            Some(count)
-        }
-        Outcome::Refused { status, .. } => {
-            client.journal.fail(op, &format!("{:?}: {}", status.code(), status.message()));
-            None
-        }
-        Outcome::Unknown(why) => {
-            client.journal.fail(op, &why);
-            None
-        }
-    }
+    answer_of(client, op, counted.map(|reply| reply.count.unsigned_abs()), |count| json!({ "count": count }))
 }

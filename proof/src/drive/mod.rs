@@ -35,7 +35,9 @@ use crate::program::{Program, generate, judge_programs};
 
 pub use client::{FINISHER, SIGNALS_PER_CLIENT};
 pub use fetch::{NotFetched, histories};
+pub use call::had_no_effect;
 pub use finish::{Unfinished, finish};
+pub use registers::{number_of, run_in_the_way};
 
 /// The nodes under test; any of them takes any call.
 pub trait Nodes: Clone + Send + Sync + 'static {

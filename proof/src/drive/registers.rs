@@ -205,7 +205,8 @@ fn described(info: &WorkflowExecutionInfo) -> Value {
     json!({ "n": number_of(info.memo.as_ref()), "status": status })
 }
 
-fn number_of(memo: Option<&Memo>) -> Option<u64> {
+/// The number that a start of these registers put into its run's memo.
+pub fn number_of(memo: Option<&Memo>) -> Option<u64> {
     serde_json::from_slice(&memo?.fields.get("n")?.data).ok()
 }
 
@@ -216,7 +217,8 @@ struct ErrorStatus {
     details: Vec<prost_types::Any>,
 }
 
-fn run_in_the_way(status: &Status) -> Option<String> {
+/// The run that a start was refused for.
+pub fn run_in_the_way(status: &Status) -> Option<String> {
     let details = ErrorStatus::decode(status.details()).ok()?.details;
     let detail = details.iter().find(|detail| detail.type_url.ends_with("WorkflowExecutionAlreadyStartedFailure"))?;
     Some(WorkflowExecutionAlreadyStartedFailure::decode(&*detail.value).ok()?.run_id)
