@@ -33,9 +33,9 @@ use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::program::{Program, generate, judge_programs};
 
+pub use call::had_no_effect;
 pub use client::{FINISHER, SIGNALS_PER_CLIENT};
 pub use fetch::{NotFetched, histories};
-pub use call::had_no_effect;
 pub use finish::{Unfinished, finish};
 pub use registers::{number_of, run_in_the_way};
 
