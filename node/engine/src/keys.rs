@@ -143,6 +143,13 @@ pub fn of_outbox(key: &[u8]) -> Option<(Slot, u64)> {
     (*kind == OUTBOX_MESSAGE).then(|| (Slot(u16::from_be_bytes(*slot)), u64::from_be_bytes(sequence)))
 }
 
+/// Key of [`crate::Table::StartRequest`].
+pub fn start_request(namespace_id: &str, workflow_id: &str, request_id: &str) -> Vec<u8> {
+    let mut key = current(namespace_id, workflow_id);
+    key.extend_from_slice(request_id.as_bytes());
+    key
+}
+
 /// Key of [`crate::Table::Inbox`].
 pub fn inbox(source: Slot) -> Vec<u8> {
     source.0.to_be_bytes().to_vec()

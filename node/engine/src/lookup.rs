@@ -6,7 +6,7 @@ use crate::keys;
 use crate::reply::Rejection;
 use crate::run::Run;
 use crate::slot::slot_of;
-use crate::state::{StateResult, Table};
+use crate::state::{StateFault, StateResult, Table};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::RunKey;
 
@@ -14,6 +14,31 @@ use crate::types::RunKey;
 pub fn current(tx: &Transaction<'_>, workflow_id: &str) -> StateResult<Option<CurrentRow>> {
     let slot = slot_of(tx.namespace_id, workflow_id);
     tx.get_row(slot, Table::Current, &keys::current(tx.namespace_id, workflow_id))
+}
+
+/// The newest run of a workflow id; but if this request id has made another one, which a newer one has followed since, that one. A start that
+/// is repeated is answered with the run that it made, for as long as that is kept.
+pub fn current_or_made(
+    tx: &mut Transaction<'_>,
+    workflow_id: &str,
+    request_id: &str,
+) -> StateResult<Option<CurrentRow>> {
+    let current = current(tx, workflow_id)?;
+    let is_known = |current: &CurrentRow| current.request_ids.iter().any(|known| known.request_id == request_id);
+    // Where there is none, there is nothing that a request could have made.
+    if request_id.is_empty() || current.as_ref().is_none_or(is_known) {
+        return Ok(current);
+    }
+    let key = keys::start_request(tx.namespace_id, workflow_id, request_id);
+    let Some(made) = tx.get(slot_of(tx.namespace_id, workflow_id), Table::StartRequest, &key)? else {
+        return Ok(current);
+    };
+    let made = String::from_utf8(made.to_vec())
+        .map_err(|error| StateFault::Corrupt { table: Table::StartRequest, reason: error.to_string() })?;
+    let Some(run) = named(tx, workflow_id, &made)? else { return Ok(current) };
+    let row = (!run.row.deleted).then(|| run.current_row());
+    tx.release(run);
+    Ok(row.or(current))
 }
 
 /// The run named, or with an empty run id the newest; open or closed.

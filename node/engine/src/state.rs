@@ -68,11 +68,13 @@ pub enum Table {
     VisibilityCount = 20,
     /// What values the closed ones of a stretch have at most and at least.
     VisibilityStretch = 22,
+    /// (namespace id, workflow id, request id of a start) to the run that it made.
+    StartRequest = 34,
 }
 
 impl Table {
     /// In the order of their numbers, which is the order of keys.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Current,
         Self::Run,
         Self::Activity,
@@ -94,6 +96,7 @@ impl Table {
         Self::VisibilityRecord,
         Self::VisibilityCount,
         Self::VisibilityStretch,
+        Self::StartRequest,
     ];
 }
 

@@ -116,6 +116,12 @@ fn forget(tx: &mut Transaction<'_>, run: &Run) -> StateResult<()> {
     if current.is_some_and(|current| current.run_id == run.key.run_id) {
         tx.delete(run.slot, Table::Current, key);
     }
+    for id in &run.row.request_ids {
+        let key = keys::start_request(&run.key.namespace_id, &run.key.workflow_id, &id.request_id);
+        if tx.get(run.slot, Table::StartRequest, &key)?.is_some_and(|made| made == run.key.run_id.as_bytes()) {
+            tx.delete(run.slot, Table::StartRequest, key);
+        }
+    }
     visibility::remove_run(tx, &run.key, run.row.started_at, run.row.closed_at)
 }
 

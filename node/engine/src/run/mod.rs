@@ -337,15 +337,19 @@ impl Run {
         if !changed || !self.row.successor_run_id.is_empty() {
             return;
         }
-        let row = CurrentRow {
+        let key = keys::current(&self.key.namespace_id, &self.key.workflow_id);
+        tx.put_row(self.slot, Table::Current, key, &self.current_row());
+    }
+
+    /// What policies of later starts look at.
+    pub(crate) fn current_row(&self) -> CurrentRow {
+        CurrentRow {
             run_id: self.key.run_id.clone(),
             status: self.row.status,
             first_execution_run_id: self.row.first_execution_run_id.clone(),
             request_ids: self.row.request_ids.clone(),
             started_at: self.row.started_at,
-        };
-        let key = keys::current(&self.key.namespace_id, &self.key.workflow_id);
-        tx.put_row(self.slot, Table::Current, key, &row);
+        }
     }
 
     /// What list and count see of the run: written when it starts, when its memo or attributes change, and when it closes.

@@ -30,8 +30,11 @@ pub fn update_with_start<'c>(tx: &mut Transaction<'c>, command: &'c UpdateWithSt
     };
     tx.reserve(command.reservation.as_ref());
     let request = update.request.clone().unwrap_or_default();
-    let current = lookup::current(tx, &start.workflow_id)?;
-    if let Some(current) = &current {
+    let made = lookup::current_or_made(tx, &start.workflow_id, &start.request_id)?;
+    let newest = lookup::current(tx, &start.workflow_id)?;
+    // The run that this start made has the update, if it was done; where it has not, and another one has followed, the update is for that.
+    let is_followed = newest.as_ref().map(|newest| &newest.run_id) != made.as_ref().map(|made| &made.run_id);
+    for current in made.iter().chain(newest.iter().filter(|_| is_followed)) {
         let mut run = lookup::run(tx, &start.workflow_id, &current.run_id)?;
         let outcome = updates::outcome_of(tx.reader(), &run.key, updates::update_id(&request))?;
         if let Some(outcome) = outcome {
@@ -56,7 +59,7 @@ pub fn update_with_start<'c>(tx: &mut Transaction<'c>, command: &'c UpdateWithSt
         }
         tx.release(run);
     }
-    let mut run = begin(tx, current.as_ref(), start).map_err(|halt| match halt {
+    let mut run = begin(tx, made.as_ref(), start).map_err(|halt| match halt {
         Halt::Rejected(rejection) => start_refused(rejection).into(),
         fault @ Halt::Fault(_) => fault,
     })?;

@@ -1,9 +1,11 @@
 //! Starting runs: by request, and as the next one of a chain (continue-as-new, retry).
 //!
-//! One open run per workflow id, one run per request id: the row of the newest run decides, in the command that writes the new one.
+//! One open run per workflow id, one run per request id: the row of the newest run decides, in the command that writes the new one, or the row
+//! that remembers which run a request id has made.
 //!
 //! Never: a rejected start that leaves a trace.
 
+use bytes::Bytes;
 use stanchion_proto::command::StartWorkflow;
 use stanchion_proto::row::{
     CurrentRow, RequestIdRow, RunDetailRow, RunRow, ScheduledByRow, SenderRow, TimerQueueRow, timer_queue_row,
@@ -24,10 +26,11 @@ use stanchion_proto::temporal::workflowservice::v1::StartWorkflowExecutionReques
 
 use super::{Extra, Run, callbacks, close, cron, versioning, workflow_task};
 use crate::reply::{Code, Detail, Rejection, Reply, WorkflowTaskStart};
+use crate::state::Table;
 use crate::time::{SECOND, duration, instant, nanos, timestamp};
 use crate::transaction::{Outcome, Transaction};
 use crate::types::{RunKey, ShardTime};
-use crate::{lookup, mutant, retry, timer_queue, validate};
+use crate::{keys, lookup, mutant, retry, timer_queue, validate};
 
 /// Time-out of a workflow task when the start names none, and the longest that a start may name.
 const TASK_TIMEOUT: i64 = 10 * SECOND;
@@ -59,7 +62,7 @@ pub fn start_scheduled(
     };
     let policies = Policies::of_start(request)?;
     check(tx, request)?;
-    let current = lookup::current(tx, &request.workflow_id)?;
+    let current = lookup::current_or_made(tx, &request.workflow_id, &request.request_id)?;
     match decide(current.as_ref(), &request.workflow_id, &request.request_id, policies)? {
         Decision::Same { event } => same_request(tx, current.as_ref(), request, event),
         Decision::UseExisting => use_existing(tx, current.as_ref(), request),
@@ -436,6 +439,10 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
     let Beginning { key, attributes, extra, mut request_id } = beginning;
     if request_id.is_empty() {
         request_id = tx.ids.uuid();
+    } else {
+        // Found again also when another run has taken this one's place.
+        let of_request = keys::start_request(&key.namespace_id, &key.workflow_id, &request_id);
+        tx.put(key.slot(), Table::StartRequest, of_request, Bytes::copy_from_slice(key.run_id.as_bytes()));
     }
     let (row, detail) = first_rows(tx.now, &attributes, extra.user_metadata.as_ref(), request_id);
     let mut run = Box::new(Run::new(key, RunRow { retention: tx.retention, ..row }, detail));

@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::scenario::*;
 
+use stanchion_engine::time::SECOND;
 use stanchion_proto::temporal::enums::v1::{WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse};
 use stanchion_proto::temporal::workflow::v1::OnConflictOptions;
 
@@ -65,6 +66,44 @@ fn the_same_request_gets_the_same_run() {
         5 WorkflowExecutionCompleted result=bye
     "#]]
     .assert_eq(&w.news());
+}
+
+/// A server that does not know whether a start went through repeats it; meanwhile another caller's start may have ended its run. Found by the
+/// simulation, seed 173.
+#[test]
+fn the_same_request_gets_the_same_run_although_another_took_its_place() {
+    let mut w = World::new();
+    w.retention = 3600 * SECOND;
+    let terminate = Conflict::TerminateExisting as i32;
+    let start = |w: &mut World, request: &str| {
+        w.start_with(|r| {
+            r.request_id = request.into();
+            r.workflow_id_conflict_policy = terminate;
+        })
+    };
+    expect!["started run-1"].assert_eq(&start(&mut w, "one"));
+    expect!["started run-2"].assert_eq(&start(&mut w, "two"));
+    expect!["started run-1"].assert_eq(&start(&mut w, "one"));
+    expect!["started run-2"].assert_eq(&start(&mut w, "two"));
+    expect!["started run-3"].assert_eq(&start(&mut w, "three"));
+    expect!["started run-1"].assert_eq(&start(&mut w, "one"));
+    // For as long as the run is kept.
+    w.pass(3600);
+    w.fire_timers();
+    expect!["started run-4"].assert_eq(&start(&mut w, "one"));
+    expect!["started run-4"].assert_eq(&start(&mut w, "one"));
+}
+
+#[test]
+fn a_repeated_start_is_answered_with_the_chain_that_it_began() {
+    let mut w = World::new();
+    expect!["started run-1"].assert_eq(&w.start_with(|r| r.request_id = "one".into()));
+    w.poll();
+    w.pass(2);
+    w.complete(vec![continue_as_new("two")]);
+    expect!["started run-1"].assert_eq(&w.start_with(|r| r.request_id = "one".into()));
+    expect!["AlreadyExists: Workflow execution is already running. WorkflowId: wf, RunId: run-2."]
+        .assert_eq(&w.start_with(|r| r.request_id = "another".into()));
 }
 
 #[test]

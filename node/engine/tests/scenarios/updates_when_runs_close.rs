@@ -102,6 +102,26 @@ fn update_with_start_starts_joins_or_finds() {
     expect!["started run-2, update admitted"].assert_eq(&w.update_with_start("u3", |_| {}));
 }
 
+/// What the server repeats of its own accord, after the run that it made was continued as new.
+#[test]
+fn a_repeated_update_with_start_goes_where_its_update_is_or_else_to_the_run_that_follows() {
+    let mut w = World::new();
+    let again = |w: &mut World, update: &str| {
+        w.update_with_start(update, |start| {
+            start.request_id = "start".into();
+            start.workflow_id_conflict_policy = WorkflowIdConflictPolicy::UseExisting as i32;
+        })
+    };
+    expect!["started run-1, update admitted"].assert_eq(&again(&mut w, "u1"));
+    w.poll();
+    w.say(vec![accepts("u1"), completes("u1", "1")]);
+    w.signal("go");
+    w.poll();
+    w.complete(vec![continue_as_new("two")]);
+    expect!["existing run-1, update result 1"].assert_eq(&again(&mut w, "u1"));
+    expect!["existing run-2, update admitted"].assert_eq(&again(&mut w, "u2"));
+}
+
 #[test]
 fn a_refused_update_starts_nothing() {
     let mut w = World::new();

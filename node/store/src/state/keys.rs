@@ -36,6 +36,7 @@ pub(crate) fn family_of(table: Table) -> &'static str {
         | Table::VisibilityRecord
         | Table::VisibilityCount
         | Table::VisibilityStretch
+        | Table::StartRequest
         | Table::Update => STATE,
     }
 }
