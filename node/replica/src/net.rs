@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
@@ -52,12 +53,24 @@ pub enum Socket {
     Other(Box<dyn Wire>),
 }
 
+/// Between two tries where none can succeed, for want of file descriptors for example: the server asks again at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// The connections of a listener, for a server; an error of one does not end the stream.
 pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Socket>> + Send {
     stream::unfold(listener, |mut listener| async move {
         let accepted = listener.accept().await;
+        if accepted.as_ref().is_err_and(|error| !is_of_one_connection(error)) {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+        }
         Some((accepted, listener))
     })
+}
+
+/// Whether the next connection may be accepted for all that.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// This machine's sockets.
@@ -154,3 +167,6 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,9 +156,8 @@ impl Listener {
     /// The next caller.
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         let mut inner = self.world.0.lock();
-        let Some(listening) = inner.listening.get_mut(&(self.machine, self.port)) else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
+        // Its process has ended, and is polled to the end of its turn: nothing comes any more.
+        let Some(listening) = inner.listening.get_mut(&(self.machine, self.port)) else { return Poll::Pending };
         let Some(id) = listening.backlog.pop_front() else {
             listening.waker = Some(context.waker().clone());
             return Poll::Pending;
