@@ -10,7 +10,7 @@ use stanchion_proof::check::{Standing, Verdict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{READY_WITHIN, Shape};
+use crate::cluster::{BROKEN_RULE, READY_WITHIN, Shape};
 use crate::faults::nemesis::{self, Done, Plan};
 use crate::network::Link;
 use crate::results;
@@ -87,7 +87,7 @@ impl Cell {
         let (mut verdicts, done) = match lived {
             Ok(lived) => lived,
             // What nodes say of themselves is a finding, whatever it made of the harness.
-            Err(error) if !error.is::<Lacking>() && !scene.cluster.findings().is_empty() => {
+            Err(error) if scene.cluster.has_served() && !scene.cluster.findings().is_empty() => {
                 (Vec::new(), Done { trouble: vec![format!("{error:#}")], ..Done::default() })
             }
             Err(error) => {
@@ -221,7 +221,10 @@ fn lived_as_told(scene: &Scene, done: &Done) -> Vec<Verdict> {
     let mut ended = Verdict::new("no node ends by itself, panics, or stops a group for a broken rule");
     ended.looked_at = scene.cluster.nodes.iter().map(|node| u64::from(node.process.starts())).sum();
     for what in scene.cluster.findings() {
-        ended.violate("L4", what, Vec::new());
+        // A group that stops says which rule it was.
+        let rule = what.split_once(BROKEN_RULE).and_then(|(_, rule)| rule.split(':').next());
+        let rule = rule.unwrap_or("L4").to_owned();
+        ended.violate(&rule, what, Vec::new());
     }
     vec![healed, ended]
 }

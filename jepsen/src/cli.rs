@@ -29,6 +29,8 @@ pub enum Command {
     Reviewer(ReviewerArgs),
     /// A flipped bit in each kind of file of one node, one after another, under load; prints a table of what the node did.
     BitFlips(BitFlipsArgs),
+    /// Whether each bug that can be planted in a binary with the feature `mutants` is found, and how soon; prints a table.
+    Planted(PlantedArgs),
     /// All workloads and all faults, with what they are.
     List,
 }
@@ -100,6 +102,18 @@ pub struct RunArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct PlantedArgs {
+    /// Only this bug; may be given many times.
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Runs of its cell before a bug counts as not found.
+    #[arg(long, default_value_t = 3)]
+    pub tries: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
 pub struct BitFlipsArgs {
     /// Only files whose name in the table has this in it.
     #[arg(long, value_name = "TEXT")]
@@ -130,6 +144,12 @@ pub struct Common {
     /// A bound for the nodes' configuration; may be given many times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub limit: Vec<(String, String)>,
+    /// Peace before each fault, instead of the seed's one to four seconds.
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub peace: Option<Duration>,
+    /// How long each fault lasts, instead of its own few seconds.
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub lasts: Option<Duration>,
     /// A variable of the nodes' environment; may be given many times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,

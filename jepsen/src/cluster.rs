@@ -29,7 +29,7 @@ const HTTP_WITHIN: Duration = Duration::from_secs(2);
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// What a node says of a group that it stopped for anything but its disk.
-const BROKEN_RULE: &str = "invariant violated";
+pub const BROKEN_RULE: &str = "invariant violated: ";
 
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -76,6 +76,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub network: Network,
     keep: AtomicBool,
+    served: AtomicBool,
 }
 
 impl Cluster {
@@ -107,7 +108,7 @@ impl Cluster {
             }
             nodes.push(Node { number, addresses: at, data, process });
         }
-        Ok(Self { shape, folder, nodes, network, keep: AtomicBool::new(false) })
+        Ok(Self { shape, folder, nodes, network, keep: AtomicBool::new(false), served: AtomicBool::new(false) })
     }
 
     /// Starts all nodes and makes a cluster of them.
@@ -129,7 +130,14 @@ impl Cluster {
         }
         let members: Vec<_> = self.nodes.iter().map(|node| (node.number, node.addresses.peer.to_string())).collect();
         stanchion_client::cluster::init(&members, self.shape.groups).await.context("cluster init")?;
-        self.wait_ready(&self.numbers(), READY_WITHIN).await.map(|_| ()).map_err(|why| anyhow!(why))
+        self.wait_ready(&self.numbers(), READY_WITHIN).await.map_err(|why| anyhow!(why))?;
+        self.served.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether all nodes have served once: what goes wrong before that is a matter of the binary and the harness.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     pub fn numbers(&self) -> Vec<u64> {
@@ -219,10 +227,14 @@ impl Cluster {
         for node in &self.nodes {
             let text = std::fs::read(&node.process.log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            let stopped = |line: &str| line.contains("this group stops on this node") && line.contains(BROKEN_RULE);
-            let told = text.lines().filter(|line| line.contains("panicked at") || stopped(line));
+            let told = text.lines().filter_map(|line| match line.split_once(BROKEN_RULE) {
+                Some((before, rule)) if before.contains("this group stops on this node") => {
+                    Some(format!("{BROKEN_RULE}{rule}"))
+                }
+                _ => line.contains("panicked at").then(|| line.to_owned()),
+            });
             found.extend(
-                told.take(5).map(|line| format!("{}: {}", node.name(), line.chars().take(500).collect::<String>())),
+                told.take(5).map(|what| format!("{}: {}", node.name(), what.chars().take(500).collect::<String>())),
             );
         }
         found

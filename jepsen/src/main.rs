@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 mod faults;
 mod network;
+mod planted;
 mod ports;
 mod process;
 mod proxy;
@@ -63,6 +64,7 @@ async fn carry_out(command: Command) -> u8 {
         Command::Full(arguments) => suite::full(&arguments).await,
         Command::Reviewer(arguments) => reviewer::run(&arguments).await,
         Command::BitFlips(arguments) => bit_flips::run(arguments).await,
+        Command::Planted(arguments) => planted::run(&arguments).await,
         Command::List => {
             suite::list();
             suite::CLEAN

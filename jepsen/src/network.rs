@@ -101,6 +101,18 @@ impl Network {
         }
     }
 
+    /// See [`Proxy::flip`].
+    pub fn flip(&self, link: Link, bits: u64) {
+        if let Some(proxy) = self.links.get(&link) {
+            proxy.flip(bits);
+        }
+    }
+
+    /// Bits that were to be flipped on a link and have not been; none will be any more.
+    pub fn flip_no_more(&self, link: Link) -> u64 {
+        self.links.get(&link).map_or(0, Proxy::flip_no_more)
+    }
+
     pub fn peer_links(&self) -> Vec<Link> {
         self.links.keys().copied().filter(|link| matches!(link, Link::Peer(..))).collect()
     }

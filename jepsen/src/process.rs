@@ -169,6 +169,13 @@ impl Process {
         inner.deaths.clone()
     }
 
+    /// Whether it has ended, as it was told to or was allowed to.
+    pub fn has_ended_as_it_may(&self) -> bool {
+        let mut inner = self.inner.lock();
+        self.notice(&mut inner);
+        inner.child.is_none() && inner.deaths.is_empty()
+    }
+
     /// The next end of this process is expected: a fault was done to it that it may answer by stopping.
     pub fn may_end(&self) {
         self.inner.lock().asked = true;

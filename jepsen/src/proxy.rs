@@ -3,7 +3,8 @@
 //! One link is what one party dials to reach another: bytes `out` go from the party that dialled to the one that listens, bytes `back`
 //! the other way. Each direction can be held (what a partition looks like: nothing arrives, nobody is told, and after it heals what was
 //! sent arrives late), delayed with jitter, and throttled; the link as a whole can be reset (connections closed, new ones closed at
-//! once), and its connections broken now and then.
+//! once), and its connections broken now and then. One more harm is for what carries checksums of its own: a bit of a bulky transfer is
+//! flipped on its way ([`Proxy::flip`]).
 //!
 //! Limits: TCP cannot reorder or drop within a stream, so neither can this. Jitter is drawn for each connection, so that calls on different
 //! connections overtake each other; calls on one HTTP/2 connection never do. A held link still accepts connections, which a real
@@ -28,6 +29,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 const CHUNK: usize = 16 * 1024;
+/// A connection is a transfer beside the usual one, and worth flipping a bit of, once so many bytes have gone out on it …
+const FLIPS_BEHIND: u64 = 4 * 1024;
+/// … in a chunk of at least so many more.
+const FLIPS_IN: usize = 4 * 1024;
 /// Bytes under way in one direction of one connection; beyond them the sender feels it, as it would in a network.
 const UNDER_WAY_MAX: usize = 1024 * 1024;
 
@@ -113,6 +118,26 @@ pub struct Proxy {
 struct Shared {
     connections: AtomicU64,
     bytes: AtomicU64,
+    /// Connections at this moment.
+    open: AtomicU64,
+    /// Bits still to be flipped.
+    to_flip: AtomicU64,
+}
+
+impl Shared {
+    /// Takes one of the bits that are to be flipped, if there is one.
+    fn take_flip(&self) -> bool {
+        self.to_flip.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+/// A connection among those that are open.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Proxy {
@@ -146,6 +171,18 @@ impl Proxy {
             state.harm = Harm::default();
             state.epoch += u64::from(reset);
         });
+    }
+
+    /// Flips so many bits, each in the middle of a large chunk that goes out on a connection which was made while there was another: a
+    /// node keeps one to a peer, and makes a second one for a transfer, whose chunks have checksums. What TCP carries of the usual one is
+    /// not to be harmed: TCP itself promises that.
+    pub fn flip(&self, bits: u64) {
+        self.shared.to_flip.store(bits, Ordering::Relaxed);
+    }
+
+    /// Bits not yet flipped; none will be any more.
+    pub fn flip_no_more(&self) -> u64 {
+        self.shared.to_flip.swap(0, Ordering::Relaxed)
     }
 
     /// Connections so far: none means that nobody goes this way, and that harming it shows nothing.
@@ -197,12 +234,14 @@ async fn carry(near: TcpStream, to: SocketAddr, watched: watch::Receiver<State>,
         }
         let Ok(far) = TcpStream::connect(to).await else { return };
         shared.connections.fetch_add(1, Ordering::Relaxed);
+        let beside = shared.open.fetch_add(1, Ordering::Relaxed) > 0;
+        let _open = Open(shared.clone());
         let _ = near.set_nodelay(true);
         let _ = far.set_nodelay(true);
         let (near_read, near_write) = near.into_split();
         let (far_read, far_write) = far.into_split();
-        let out = pump(near_read, far_write, Direction::Out, watched.clone(), shared.clone(), seed);
-        let back = pump(far_read, near_write, Direction::Back, watched.clone(), shared.clone(), seed ^ 1);
+        let out = pump(near_read, far_write, Direction::Out, beside, watched.clone(), shared.clone(), seed);
+        let back = pump(far_read, near_write, Direction::Back, false, watched.clone(), shared.clone(), seed ^ 1);
         // Either direction's end takes both down only after the other one has ended too, unless one was broken.
         let (mut out, mut back) = (std::pin::pin!(out), std::pin::pin!(back));
         tokio::select! {
@@ -223,11 +262,13 @@ enum Ended {
     Broken,
 }
 
-/// One direction of one connection. Reads ahead, up to a bound, so that a delay costs time and not throughput.
+/// One direction of one connection. Reads ahead, up to a bound, so that a delay costs time and not throughput. `may_flip`: it is one whose
+/// bits may be flipped.
 async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     direction: Direction,
+    may_flip: bool,
     mut watched: watch::Receiver<State>,
     shared: Arc<Shared>,
     seed: u64,
@@ -237,6 +278,7 @@ async fn pump(
     let mut under_way_bytes = 0;
     let mut last_due = Instant::now();
     let mut ended = false;
+    let mut gone_out = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
         let harm = watched.borrow_and_update().harm;
@@ -263,6 +305,10 @@ async fn pump(
                     if harm.breaks_per_mille > 0 && chance.random_range(0..1000) < harm.breaks_per_mille {
                         return Ended::Broken;
                     }
+                    if may_flip && gone_out >= FLIPS_BEHIND && size >= FLIPS_IN && shared.take_flip() {
+                        buffer[size / 2] ^= 1 << chance.random_range(0..8);
+                    }
+                    gone_out += size as u64;
                     let mut at = Instant::now() + flow.delay;
                     if !flow.jitter.is_zero() {
                         at += flow.jitter.mul_f64(chance.random());

@@ -175,12 +175,17 @@ fn chosen<'a>(all: impl Iterator<Item = &'a str>, named: &[String], what: &str) 
 }
 
 /// Runs one cell and tells its verdict.
-async fn cell(common: &Common, workload: &str, fault: &str, seconds: u64, seed: u64) -> Result<Ended> {
+pub async fn cell(common: &Common, workload: &str, fault: &str, seconds: u64, seed: u64) -> Result<Ended> {
     let workload = workloads::find(workload)
         .with_context(|| format!("there is no workload `{workload}` (stanchion-jepsen list)"))?;
     let fault = faults::find(fault).with_context(|| format!("there is no fault `{fault}` (stanchion-jepsen list)"))?;
     let out = folder(&common.out, &format!("{}-{}", workload.name, fault.name))?;
-    let cell = Cell { workload, fault, plan: Plan::Seeded, seconds, shape: shape(common, seed)?, out: out.clone() };
+    let plan = Plan::Seeded { peace: common.peace, lasts: common.lasts };
+    let mut shape = shape(common, seed)?;
+    for (name, value) in fault.limits {
+        shape.limits.entry((*name).to_owned()).or_insert(*value);
+    }
+    let cell = Cell { workload, fault, plan, seconds, shape, out: out.clone() };
     let ended = match cell.run().await {
         Ok(ended) => ended,
         Err(error) => {

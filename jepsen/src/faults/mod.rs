@@ -13,6 +13,7 @@ pub mod partition;
 pub mod pause;
 pub mod rolling;
 pub mod small_disk;
+pub mod snapshot;
 pub mod workers;
 
 use std::time::Duration;
@@ -56,12 +57,14 @@ pub struct Kind {
     pub must_fail: bool,
     /// Links that must carry traffic for this fault to mean anything.
     pub needs: fn(&Cluster) -> Vec<Link>,
+    /// Bounds of the nodes without which it could not strike; those that were asked for come before them.
+    pub limits: &'static [(&'static str, u64)],
     /// What this machine lacks for it, if anything: a cell that cannot be done is told apart from one that failed.
     pub lacks: fn(&Cluster) -> Option<String>,
 }
 
 pub const fn kind(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
-    Kind { name, what, lasts_ms, make, workers: false, must_fail: false, needs: |_| Vec::new(), lacks: |_| None }
+    Kind { name, what, lasts_ms, make, workers: false, must_fail: false, needs: |_| Vec::new(), limits: &[], lacks: |_| None }
 }
 
 const fn of_workers(mut this: Kind) -> Kind {
@@ -81,6 +84,11 @@ const fn on_links(mut this: Kind, needs: fn(&Cluster) -> Vec<Link>) -> Kind {
 
 const fn lacking(mut this: Kind, lacks: fn(&Cluster) -> Option<String>) -> Kind {
     this.lacks = lacks;
+    this
+}
+
+const fn with_limits(mut this: Kind, limits: &'static [(&'static str, u64)]) -> Kind {
+    this.limits = limits;
     this
 }
 
@@ -257,6 +265,18 @@ pub const ALL: &[Kind] = &[
     kind("flip-bit", "a bit of one node's files is flipped while it is down", (2_000, 5_000), || {
         Box::new(files::FlipBit::default())
     }),
+    with_limits(
+        on_links(
+            kind(
+                "snapshot-damaged",
+                "one node is away until it needs snapshots, and bits of them are flipped on their way",
+                (1_000, 3_000),
+                || Box::new(snapshot::Damaged::default()),
+            ),
+            peers,
+        ),
+        snapshot::LIMITS,
+    ),
     on_clock("clock-jump", "one node's wall clock jumps by up to an hour", (1_000, 6_000), || {
         Box::new(clock::Clock::of(clock::How::Jump, kill::Whom::One))
     }),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
@@ -41,8 +41,8 @@ pub struct Done {
 /// When a fault comes, and how long it lasts.
 #[derive(Clone, Copy, Debug)]
 pub enum Plan {
-    /// Again and again, as the seed has it.
-    Seeded,
+    /// Again and again, as the seed has it; with a time of peace between two faults, or for each of them, that is not the fault's own.
+    Seeded { peace: Option<Duration>, lasts: Option<Duration> },
     /// Once: after so much peace, for so long.
     Once { after: Duration, lasts: Duration },
 }
@@ -64,7 +64,7 @@ pub async fn run(
     }
     // The first fault comes soon: a short run has one too.
     let mut peace = match plan {
-        Plan::Seeded => Duration::from_millis(1_000),
+        Plan::Seeded { peace, .. } => peace.unwrap_or(Duration::from_millis(1_000)),
         Plan::Once { after, .. } => after,
     };
     while done.trouble.is_empty() {
@@ -74,7 +74,7 @@ pub async fn run(
         }
         tokio::select! { () = sleep_until(begin) => (), () = stop.cancelled() => break }
         let lasts = match plan {
-            Plan::Seeded => between(&mut chance, kind.lasts_ms),
+            Plan::Seeded { lasts, .. } => lasts.unwrap_or_else(|| between(&mut chance, kind.lasts_ms)),
             Plan::Once { lasts, .. } => lasts,
         };
         match one(scene, kind, fault, lasts, until, &mut chance).await {
@@ -87,7 +87,10 @@ pub async fn run(
         if matches!(plan, Plan::Once { .. }) {
             break;
         }
-        peace = between(&mut chance, PEACE_MS);
+        peace = match plan {
+            Plan::Seeded { peace: Some(peace), .. } => peace,
+            _ => between(&mut chance, PEACE_MS),
+        };
     }
     Ok(done)
 }
@@ -110,10 +113,23 @@ async fn one(
     restore(scene, chance)?;
     let healed = scene.now();
     scene.journal.fault(kind.name, json!({ "healed": healed_how }));
-    let ready = scene.cluster.wait_ready(&scene.cluster.numbers(), READY_WITHIN).await.map_err(NotBack)?;
+    let ready = ready_again(scene).await?;
     scene.journal.fault(kind.name, json!({ "ready_after_ms": ready.as_millis() as u64 }));
     scene.say(&format!("{}: healed, all ready after {} ms", kind.name, ready.as_millis()));
     Ok(Span { fault: kind.name.to_owned(), from, healed, to: scene.now() })
+}
+
+/// Waits until all nodes serve. A node may have been about to stop when its harm was undone, as one does whose disk was full a moment ago:
+/// it is started once more.
+async fn ready_again(scene: &Scene) -> Result<Duration> {
+    let numbers = scene.cluster.numbers();
+    let mut ready = scene.cluster.wait_ready(&numbers, READY_WITHIN).await;
+    let ended = |number: &u64| scene.cluster.node(*number).process.has_ended_as_it_may();
+    if ready.is_err() && numbers.iter().any(ended) {
+        scene.cluster.start(&numbers.iter().copied().filter(ended).collect::<Vec<_>>())?;
+        ready = scene.cluster.wait_ready(&numbers, READY_WITHIN).await;
+    }
+    ready.map_err(|why| anyhow!(NotBack(why)))
 }
 
 /// Whatever was done: links pass, nodes run.

@@ -25,6 +25,16 @@ async fn ask(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// Reads while it writes: neither side's buffers hold so much.
+async fn ask_bulk(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
+    let (mut read, mut write) = stream.split();
+    let mut answer = vec![0; bytes.len()];
+    let (sent, got) = tokio::join!(write.write_all(bytes), read.read_exact(&mut answer));
+    sent.unwrap();
+    got.unwrap();
+    answer
+}
+
 const SOON: Duration = Duration::from_millis(150);
 
 #[tokio::test]
@@ -74,4 +84,17 @@ async fn a_delay_delays() {
     let begin = Instant::now();
     ask(&mut stream, b"slowly").await;
     assert!(begin.elapsed() >= Duration::from_millis(80));
+}
+
+#[tokio::test]
+async fn a_bit_is_flipped_in_a_bulky_transfer_beside_the_usual_connection_and_nowhere_else() {
+    let proxy = echoing().await;
+    proxy.flip(1);
+    let bulk = vec![0; 256 * 1024];
+    let mut usual = TcpStream::connect(proxy.listens).await.unwrap();
+    assert_eq!(ask_bulk(&mut usual, &bulk).await, bulk);
+    let mut transfer = TcpStream::connect(proxy.listens).await.unwrap();
+    let answer = ask_bulk(&mut transfer, &bulk).await;
+    assert_eq!(answer.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+    assert_eq!(proxy.flip_no_more(), 0);
 }

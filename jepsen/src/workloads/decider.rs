@@ -20,9 +20,9 @@ use stanchion_proto::temporal::command::v1::Command;
 use stanchion_proto::temporal::command::v1::command::Attributes as CommandAttributes;
 use stanchion_proto::temporal::command::v1::{
     CompleteWorkflowExecutionCommandAttributes, ProtocolMessageCommandAttributes,
-    ScheduleActivityTaskCommandAttributes, StartTimerCommandAttributes,
+    ScheduleActivityTaskCommandAttributes, StartChildWorkflowExecutionCommandAttributes, StartTimerCommandAttributes,
 };
-use stanchion_proto::temporal::common::v1::{ActivityType, Payloads, RetryPolicy, WorkflowExecution};
+use stanchion_proto::temporal::common::v1::{ActivityType, Payloads, RetryPolicy, WorkflowExecution, WorkflowType};
 use stanchion_proto::temporal::enums::v1::CommandType;
 use stanchion_proto::temporal::history::v1::{History, HistoryEvent};
 use stanchion_proto::temporal::protocol::v1::{Message, message};
@@ -99,6 +99,20 @@ impl Decision {
             start_to_fire_timeout: prost_types::Duration::try_from(after).ok(),
         };
         self.push(CommandType::StartTimer, CommandAttributes::StartTimerCommandAttributes(attributes));
+    }
+
+    pub fn child(&mut self, workflow_id: &str, kind: &str, queue: &str, input: &Value) {
+        let attributes = StartChildWorkflowExecutionCommandAttributes {
+            workflow_id: workflow_id.to_owned(),
+            workflow_type: Some(WorkflowType { name: kind.to_owned() }),
+            task_queue: Some(TaskQueue { name: queue.to_owned(), ..Default::default() }),
+            input: Some(json_payloads(input)),
+            ..Default::default()
+        };
+        self.push(
+            CommandType::StartChildWorkflowExecution,
+            CommandAttributes::StartChildWorkflowExecutionCommandAttributes(attributes),
+        );
     }
 
     pub fn activity(&mut self, activity_id: &str, queue: &str, input: &Value, limits: &Limits) {

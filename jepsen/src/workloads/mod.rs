@@ -5,6 +5,7 @@
 
 pub mod activity_ledger;
 mod decider;
+pub mod families;
 pub mod random_program;
 mod reading;
 pub mod saga_bank;
@@ -94,6 +95,12 @@ pub const ALL: &[Kind] = &[
         name: "saga-bank",
         what: "transfers with compensation between accounts that runs hold by updates: booked whole and once, the total conserved",
         make: || Box::new(saga_bank::SagaBank::default()),
+        has_workers: true,
+    },
+    Kind {
+        name: "families",
+        what: "parents start children and add up what they say: each message between runs arrives, once",
+        make: || Box::new(families::Families::default()),
         has_workers: true,
     },
     Kind {
