@@ -80,7 +80,8 @@ async fn search(arguments: &PlantedArgs) -> Result<u8> {
     Ok(if shown { CLEAN } else { NOTHING_SHOWN })
 }
 
-const HEAD: &str = "\n| planted bug | workload | fault | found after | as | the same cell without it |\n|---|---|---|---|---|---|\n";
+const HEAD: &str =
+    "\n| planted bug | workload | fault | found after | as | the same cell without it |\n|---|---|---|---|---|---|\n";
 
 /// A line of the table, and whether the bug was found and its absence not.
 async fn one(planted: &Planted, arguments: &PlantedArgs, chance: &mut ChaCha8Rng) -> (String, bool) {

@@ -64,7 +64,17 @@ pub struct Kind {
 }
 
 pub const fn kind(name: &'static str, what: &'static str, lasts_ms: (u64, u64), make: fn() -> Box<dyn Fault>) -> Kind {
-    Kind { name, what, lasts_ms, make, workers: false, must_fail: false, needs: |_| Vec::new(), limits: &[], lacks: |_| None }
+    Kind {
+        name,
+        what,
+        lasts_ms,
+        make,
+        workers: false,
+        must_fail: false,
+        needs: |_| Vec::new(),
+        limits: &[],
+        lacks: |_| None,
+    }
 }
 
 const fn of_workers(mut this: Kind) -> Kind {
