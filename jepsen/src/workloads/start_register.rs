@@ -220,9 +220,8 @@ impl StartRegister {
             memo: Some(memo),
             ..Default::default()
         };
-        // Not repeated when its outcome is not known: like Temporal's own server, this one knows the request ids of the newest run of a
-        // workflow id only. A start that was sent again after another run took the place of its own would start a second one, and so would a
-        // signal with start after its run had closed. Repeated starts are what all other workloads send, under ids that nobody else uses.
+        // Not repeated when its outcome is not known: a signal with start that was sent again after its run had closed would start a second one.
+        // The server itself repeats starts over a failover (docs/decisions/17). Repeated starts are what all other workloads send.
         let outcome = if with_signal {
             let request = SignalWithStartWorkflowExecutionRequest {
                 namespace: request.namespace,
