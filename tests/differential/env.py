@@ -116,9 +116,15 @@ class Env:
             if not token:
                 return out
 
-    async def history(self, label: str, workflow_id: str | None = None, run_id: str | None = None) -> None:
-        events = await self.events(workflow_id, run_id)
-        self.records.append({"history": label, "events": [event(each, self._normal) for each in events]})
+    async def history(
+        self, label: str, workflow_id: str | None = None, run_id: str | None = None, without: tuple[str, ...] = ()
+    ) -> None:
+        """The history as it is now. `without`: attributes that depend on how fast this machine is just now."""
+        events = [event(each, self._normal) for each in await self.events(workflow_id, run_id)]
+        for each in events:
+            for name in without:
+                each["attributes"].pop(name, None)
+        self.records.append({"history": label, "events": events})
 
     # --- doing ------------------------------------------------------------------------------------------------------
 

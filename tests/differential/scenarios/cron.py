@@ -124,14 +124,17 @@ async def cron_stops_when_terminated(env: Env) -> None:
 @scenario
 async def cron_and_a_signal_while_it_waits(env: Env) -> None:
     """A signal while a run waits is recorded at once and brings no task before the time."""
-    await env.start(cron_schedule="@every 2s")
+    await env.start(cron_schedule="@every 5s")
     await env.signal("early")
     await env.history("while it waits")
     task = await env.poll()
     await env.history("first task")
     await env.complete(task, complete_run())
     await env.signal("between runs")
-    await env.history("second run waits")
+    # A second less for each second between the task's start and its completion.
+    await env.history("second run waits", without=("first_workflow_task_backoff",))
+    began = (await env.events())[0].workflow_execution_started_event_attributes
+    env.note("waits at most five seconds", 0 < began.first_workflow_task_backoff.ToTimedelta().total_seconds() <= 5)
     await stop(env)
 
 
