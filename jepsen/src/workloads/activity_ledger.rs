@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 
 use super::Workload;
 use super::decider::{CALL_WITHIN, Crew, Decision, Hired, Lane, Limits, Performer, Script, Task};
-use super::reading::history;
+use super::reading::history_once_closed;
 use super::starting::start;
 use crate::client::{Client, from_payloads, is_refusal, json_payloads};
 use crate::scene::{NAMESPACE, Scene};
@@ -102,13 +102,7 @@ impl Workload for ActivityLedger {
             let patience = Instant::now() + CLOSED_WITHIN;
             for (name, run) in &all {
                 // What is still open after that is judged as it is: C4.
-                let last = loop {
-                    let read = history(&mut client, name, run, FINAL_WITHIN).await?;
-                    if read.events.last().is_some_and(histories::closes) || Instant::now() > patience {
-                        break read;
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                };
+                let last = history_once_closed(&mut client, name, run, FINAL_WITHIN, patience).await?;
                 self.state.lock().histories.push(last);
             }
             self.hired.dismiss().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Workload;
 use super::decider::{Crew, Decision, Hired, Script, Task};
-use super::reading::history;
+use super::reading::{history, history_once_closed};
 use super::starting::start;
 use crate::client::{Client, from_payloads};
 use crate::scene::Scene;
@@ -63,8 +63,7 @@ impl Workload for Families {
 
     fn run<'a>(&'a self, scene: &'a Scene, stop: CancellationToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let lanes = (0..LANES).map(|lane| self.lane(scene.client(&format!("families {lane}")), stop.clone()));
-            join_all(lanes).await;
+            scene.lanes("families", LANES, |client| self.lane(client, stop.clone())).await;
             Ok(())
         })
     }
@@ -76,13 +75,7 @@ impl Workload for Families {
             let patience = Instant::now() + CLOSED_WITHIN;
             for (name, run) in &parents {
                 // What is still open after that is judged as it is: C4.
-                let last = loop {
-                    let read = history(&mut client, name, run, FINAL_WITHIN).await?;
-                    if read.events.last().is_some_and(histories::closes) || Instant::now() > patience {
-                        break read;
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                };
+                let last = history_once_closed(&mut client, name, run, FINAL_WITHIN, patience).await?;
                 let children = started_children(&last);
                 self.state.lock().histories.push(last);
                 for (child, run) in children {

@@ -5,9 +5,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use stanchion_proof::check::histories;
 use stanchion_proof::history::RunHistory;
+use tokio::time::Instant;
 
 use crate::client::{Client, Outcome};
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// All events of a run; of the newest one with this id where `run_id` is empty.
 pub async fn history(client: &mut Client, workflow_id: &str, run_id: &str, within: Duration) -> Result<RunHistory> {
@@ -21,6 +25,23 @@ pub async fn history(client: &mut Client, workflow_id: &str, run_id: &str, withi
         }
         Outcome::Refused { status, .. } => bail!("{workflow_id} cannot be read on a healed cluster: {status}"),
         Outcome::Unknown(why) => bail!("{workflow_id} cannot be read on a healed cluster: {why}"),
+    }
+}
+
+/// As [`history`], once the run has closed; what is still open at `until` as it is then.
+pub async fn history_once_closed(
+    client: &mut Client,
+    workflow_id: &str,
+    run_id: &str,
+    within: Duration,
+    until: Instant,
+) -> Result<RunHistory> {
+    loop {
+        let read = history(client, workflow_id, run_id, within).await?;
+        if read.events.last().is_some_and(histories::closes) || Instant::now() > until {
+            return Ok(read);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -12,6 +12,7 @@
 
 use stanchion_proto::command::DeleteWorkflow;
 use stanchion_proto::row::{CurrentRow, TimerQueueRow, timer_queue_row};
+use stanchion_proto::temporal::enums::v1::EventType;
 
 use super::{Run, close, start};
 use crate::effects::TimerKey;
@@ -116,7 +117,7 @@ fn forget(tx: &mut Transaction<'_>, run: &Run) -> StateResult<()> {
     if current.is_some_and(|current| current.run_id == run.key.run_id) {
         tx.delete(run.slot, Table::Current, key);
     }
-    for id in &run.row.request_ids {
+    for id in run.row.request_ids.iter().filter(|id| id.event_type == EventType::WorkflowExecutionStarted as i32) {
         let key = keys::start_request(&run.key.namespace_id, &run.key.workflow_id, &id.request_id);
         if tx.get(run.slot, Table::StartRequest, &key)?.is_some_and(|made| made == run.key.run_id.as_bytes()) {
             tx.delete(run.slot, Table::StartRequest, key);

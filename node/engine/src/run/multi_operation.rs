@@ -93,7 +93,9 @@ fn begin(
             if let Some(existing) = terminate {
                 close::terminate_for_successor(tx, &request.workflow_id, &existing, &run_id)?;
             }
-            Ok(start::begin(tx, start::by_request(tx, request, run_id, false)))
+            let run = start::begin(tx, start::by_request(tx, request, run_id, false));
+            start::remember(tx, &run, &request.request_id);
+            Ok(run)
         }
         // The run that this start made has closed, and the update with it.
         Decision::Same { .. } => Err(not_started("StartDeduped").into()),

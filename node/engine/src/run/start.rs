@@ -72,6 +72,9 @@ pub fn start_scheduled(
                 close::terminate_for_successor(tx, &request.workflow_id, &existing, &run_id)?;
             }
             let mut run = begin(tx, by_request(tx, request, run_id, command.eager_poller.is_some()));
+            if scheduled_by.is_none() {
+                remember(tx, &run, &request.request_id);
+            }
             run.row.scheduled_by = scheduled_by;
             let eager = match &command.eager_poller {
                 Some(poller) if !run.row.backing_off => {
@@ -439,10 +442,6 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
     let Beginning { key, attributes, extra, mut request_id } = beginning;
     if request_id.is_empty() {
         request_id = tx.ids.uuid();
-    } else {
-        // Found again also when another run has taken this one's place.
-        let of_request = keys::start_request(&key.namespace_id, &key.workflow_id, &request_id);
-        tx.put(key.slot(), Table::StartRequest, of_request, Bytes::copy_from_slice(key.run_id.as_bytes()));
     }
     let (row, detail) = first_rows(tx.now, &attributes, extra.user_metadata.as_ref(), request_id);
     let mut run = Box::new(Run::new(key, RunRow { retention: tx.retention, ..row }, detail));
@@ -454,6 +453,15 @@ pub(super) fn begin(tx: &mut Transaction<'_>, beginning: Beginning) -> Box<Run> 
         timer_queue::set(tx, run.slot, at, &row);
     }
     run
+}
+
+/// A start with this request id is answered with the run from now on, also when another one has taken its place ([`lookup::current_or_made`]).
+/// For callers who may repeat themselves; what comes through an outbox comes once.
+pub(super) fn remember(tx: &mut Transaction<'_>, run: &Run, request_id: &str) {
+    if !request_id.is_empty() {
+        let key = keys::start_request(&run.key.namespace_id, &run.key.workflow_id, request_id);
+        tx.put(run.slot, Table::StartRequest, key, Bytes::copy_from_slice(run.key.run_id.as_bytes()));
+    }
 }
 
 /// A run's rows as its first event, written at `now`, makes them.
