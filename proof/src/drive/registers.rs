@@ -2,8 +2,8 @@
 //! their runs. What every answer says must be true of one order of all calls (`check::model::start`): a second open run of an id, or a
 //! read that does not know of a write that was acknowledged before it, is none.
 //!
-//! Each start carries its number in the run's memo, so that histories tell which run is of which start. Nothing is sent twice: a start that is
-//! repeated after another run took the place of its own is a new one.
+//! Each start carries its number in the run's memo, so that histories tell which run is of which start. These clients send nothing twice; what
+//! the server repeats over a failover must not make a second run (docs/decisions/17).
 //!
 //! Called by `drive::run` where a load has registers; judged by [`judge`].
 
