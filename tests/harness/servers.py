@@ -66,10 +66,11 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
     scratch: list[Path] = field(default_factory=list)
+    last_words: str = ""
 
     def words(self) -> str:
-        """What the process wrote so far, the last 4 kB of it."""
-        return self.log.read_text(errors="replace")[-4000:]
+        """What the process wrote so far, the last 4 kB of it; of one that has ended, the last 4 kB of all it wrote."""
+        return self.last_words or self.log.read_text(errors="replace")[-4000:]
 
     def await_ready(self) -> Server:
         """Returns once the namespace `default` answers."""
@@ -102,6 +103,8 @@ class Server:
         self._remove_scratch()
 
     def _remove_scratch(self) -> None:
+        if self.log.exists():
+            self.last_words = self.words()
         for path in self.scratch:
             shutil.rmtree(path, ignore_errors=True)
 

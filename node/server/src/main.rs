@@ -4,6 +4,7 @@
 //! here as one line on stderr and an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -13,6 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use stanchion_server::cli::{Cli, Command};
 use stanchion_server::config::NodeConfig;
 use stanchion_server::{bootstrap, cluster, logging, metrics, node, verify};
+
+/// How long the end of the process waits for each runtime's threads; what is acknowledged is on disk by then.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(5);
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -42,8 +46,10 @@ fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     let consensus = runtime("consensus")?;
     let clients = runtime("clients")?;
     let outcome = clients.block_on(live(config, figures, consensus.handle().clone()));
-    clients.shutdown_background();
-    consensus.shutdown_background();
+    // Tasks that are dropped with their runtime hold the store. It must be closed before the process exits: RocksDB, closed by a thread that
+    // outlives `main`, finds its own globals gone and aborts.
+    clients.shutdown_timeout(TASKS_END_WITHIN);
+    consensus.shutdown_timeout(TASKS_END_WITHIN);
     outcome
 }
 
