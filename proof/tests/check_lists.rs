@@ -9,7 +9,11 @@ use stanchion_proof::check::bank::{self, Booking, Leg, Transfer};
 use stanchion_proof::check::list::{self, Finals, SIGNALS};
 use stanchion_proof::check::timers::{self, Action, Schedule};
 use stanchion_proof::check::{Standing, Verdict, report, visibility};
+use stanchion_proof::history::RunHistory;
 use stanchion_proof::journal::{Completion, Operation};
+use stanchion_proof::ledger::{Line, What};
+use stanchion_proto::temporal::history::v1::history_event::Attributes;
+use stanchion_proto::temporal::history::v1::*;
 
 const MS: u64 = 1_000_000;
 
@@ -125,6 +129,54 @@ fn timers_are_neither_early_nor_forgotten() {
     assert_eq!(judge(failed(1)).standing(), Standing::Vacuous);
     // Late because of a fault: the bound counts from healing.
     holds(timers::timers(&[timer(ok(500 * MS, json!({})))], 460 * MS, 50 * MS));
+}
+
+/// A run with one timer of 100 ms, asked for in the task that was handed out at 10 ms and seen to have fired in the next.
+fn run_with_a_timer() -> RunHistory {
+    let attributes = [
+        Attributes::WorkflowTaskStartedEventAttributes(Default::default()),
+        Attributes::WorkflowTaskCompletedEventAttributes(WorkflowTaskCompletedEventAttributes {
+            started_event_id: 1,
+            ..Default::default()
+        }),
+        Attributes::TimerStartedEventAttributes(TimerStartedEventAttributes {
+            start_to_fire_timeout: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+            workflow_task_completed_event_id: 2,
+            ..Default::default()
+        }),
+        Attributes::TimerFiredEventAttributes(TimerFiredEventAttributes { started_event_id: 3, ..Default::default() }),
+        Attributes::WorkflowTaskStartedEventAttributes(Default::default()),
+    ];
+    let events = (1..).zip(attributes).map(|(event_id, attributes)| HistoryEvent {
+        event_id,
+        attributes: Some(attributes),
+        ..Default::default()
+    });
+    RunHistory { workflow_id: "wf".into(), run_id: "run".into(), events: events.collect() }
+}
+
+fn handed_out(at: u64, started_event_id: i64) -> Line {
+    Line {
+        at,
+        worker: "w".into(),
+        workflow_id: "wf".into(),
+        run_id: "run".into(),
+        activity_id: String::new(),
+        attempt: 1,
+        token: String::new(),
+        what: What::Decides { started_event_id },
+    }
+}
+
+#[test]
+fn a_timer_that_a_worker_sees_too_soon_is_early() {
+    let judge = |seen| timers::never_early(&[handed_out(10 * MS, 1), handed_out(seen, 5)], &[run_with_a_timer()]);
+    holds(judge(110 * MS));
+    // As much as two clocks that are right may differ.
+    holds(judge(110 * MS - MS / 20));
+    assert_eq!(broken(&judge(110 * MS - MS / 10)), ["F1"]);
+    let nobody_saw = timers::never_early(&[handed_out(10 * MS, 1)], &[run_with_a_timer()]);
+    assert_eq!(nobody_saw.standing(), Standing::Vacuous);
 }
 
 fn schedule() -> Schedule {

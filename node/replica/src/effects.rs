@@ -10,7 +10,7 @@ use stanchion_engine::{Effects, GroupId, ShardTime};
 use stanchion_store::Store;
 use tokio::sync::watch;
 
-use crate::clock::TermClock;
+use crate::clock::GroupClock;
 use crate::compare::Parts;
 use crate::types::{NodeId, TermId};
 
@@ -34,7 +34,8 @@ pub(crate) struct Shared {
     sink: RwLock<Option<Weak<dyn EffectSink>>>,
     /// The group's clock as of the last commit: what is stamped next is not before it.
     clock: AtomicI64,
-    term_clock: TermClock,
+    /// What a leader's time is, and what this node knows of it while it does not lead.
+    pub running_clock: Arc<GroupClock>,
     applied: AtomicU64,
     /// Bytes applied since the node's last checkpoint, of all groups.
     pub applied_bytes: Arc<AtomicU64>,
@@ -55,7 +56,7 @@ impl Shared {
             fatal,
             sink: RwLock::new(None),
             clock: AtomicI64::new(0),
-            term_clock: TermClock::default(),
+            running_clock: Arc::default(),
             applied: AtomicU64::new(0),
             applied_bytes,
             parts: Parts::default(),
@@ -76,10 +77,9 @@ impl Shared {
         ShardTime(self.clock.load(Ordering::Acquire))
     }
 
-    /// The time in this node's newest term, for stamping and for what is due.
+    /// The time for stamping and for what is due, on a leader.
     pub fn now(&self) -> ShardTime {
-        let term = *self.own_term.borrow();
-        self.term_clock.now(term, self.clock())
+        self.running_clock.now(self.clock())
     }
 
     /// Index of the last entry applied here.

@@ -28,7 +28,7 @@ use crate::reads::Reads;
 use crate::role::{self, Role};
 use crate::slots::SlotMap;
 use crate::state_machine::StateMachine;
-use crate::transport::PeerTransport;
+use crate::transport::{PeerTransport, Served};
 use crate::types::{NodeId, Raft, TermId, Vote};
 use crate::wire;
 
@@ -109,10 +109,11 @@ impl GroupHandle {
         let machine =
             StateMachine::open(shared.clone(), state, around.purse.clone()).map_err(|e| failed(e.to_string()))?;
         let log_store = LogStore::new(log.clone(), around.options.limits.append_bytes_max as usize);
-        let network = Network { transport: around.transport.clone(), group };
+        let clock = shared.running_clock.clone();
+        let network = Network { transport: around.transport.clone(), group, clock: clock.clone() };
         let raft = Raft::new(node, around.config.clone(), network, log_store, machine);
         let raft = raft.await.map_err(|e| failed(e.to_string()))?;
-        around.transport.register(group, raft.clone(), around.store.clone());
+        around.transport.register(group, Served { raft: raft.clone(), store: around.store.clone(), clock });
 
         let runtime = around.transport.runtime().clone();
         let (role, watcher) = watch::channel(Role::Follower { leader: None });

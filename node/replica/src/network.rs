@@ -23,6 +23,7 @@ use stanchion_engine::GroupId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
+use crate::clock::GroupClock;
 use crate::peers::Peer;
 use crate::snapshot::{self, SnapshotData};
 use crate::transport::{Link, LinkError, PeerTransport, SessionReplies, SessionSender, kind};
@@ -44,6 +45,7 @@ type AppendStream<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Fai
 pub(crate) struct Network {
     pub transport: Arc<PeerTransport>,
     pub group: GroupId,
+    pub clock: Arc<GroupClock>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -54,7 +56,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             // Membership is replicated and so may know a node before the configuration or the meta group does.
             self.transport.peers().set(Peer { node_id: target, address: node.addr.clone(), incarnation: None });
         }
-        Target { link: self.transport.link(target), transport: self.transport.clone(), group: self.group, target }
+        Target {
+            link: self.transport.link(target),
+            transport: self.transport.clone(),
+            group: self.group,
+            clock: self.clock.clone(),
+            target,
+        }
     }
 }
 
@@ -63,6 +71,7 @@ pub(crate) struct Target {
     transport: Arc<PeerTransport>,
     link: Arc<Link>,
     group: GroupId,
+    clock: Arc<GroupClock>,
     target: NodeId,
 }
 
@@ -82,11 +91,18 @@ impl Target {
         self.link.ask(self.group, kind, body, timeout).await.map_err(failure)
     }
 
+    /// A voter's answer. What it knows of the group's clock is known here before it counts.
+    fn voted(&self, body: bytes::Bytes) -> Result<VoteResponse<TypeConfig>, Failure> {
+        let (reply, clock) = wire::decode_vote_reply(body).map_err(garbled)?;
+        clock.into_iter().for_each(|clock| self.clock.hear(clock));
+        Ok(reply)
+    }
+
     async fn append(
         &self,
         request: &AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failure> {
-        let body = self.ask(kind::APPEND, wire::encode_append(request), REQUEST_TIMEOUT).await?;
+        let body = self.ask(kind::APPEND, wire::encode_append(request, self.clock.known()), REQUEST_TIMEOUT).await?;
         wire::decode_append_reply(body).map_err(garbled)
     }
 
@@ -128,7 +144,7 @@ impl Target {
         let (sender, replies) = self.link.open_session(self.group).map_err(failure)?;
         let (sent, on_their_way) = mpsc::unbounded_channel();
         let requests = stream::once(async { first }).chain(input);
-        let pump = self.transport.runtime().spawn(pump(sender, requests, sent)).abort_handle();
+        let pump = self.transport.runtime().spawn(pump(sender, requests, sent, self.clock.clone())).abort_handle();
         let pipeline = Pipeline { replies, on_their_way, pump };
         Ok(stream::unfold(Some(pipeline), |pipeline| async {
             let mut pipeline = pipeline?;
@@ -158,14 +174,18 @@ impl Drop for Pipeline {
     }
 }
 
-async fn pump<S>(sender: SessionSender, requests: S, sent: mpsc::UnboundedSender<OwnedSemaphorePermit>)
-where
+async fn pump<S>(
+    sender: SessionSender,
+    requests: S,
+    sent: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+    clock: Arc<GroupClock>,
+) where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send,
 {
     let window = Arc::new(Semaphore::new(WINDOW_KIB as usize));
     let mut requests = std::pin::pin!(requests);
     while let Some(request) = requests.next().await {
-        let body = wire::encode_append(&request);
+        let body = wire::encode_append(&request, clock.known());
         let kib = u32::try_from(body.len() / 1024).unwrap_or(WINDOW_KIB).clamp(WINDOW_KIB / WINDOW, WINDOW_KIB);
         let Ok(place) = window.clone().acquire_many_owned(kib).await else { return };
         // The order matters: whoever sees a reply must find the place it frees.
@@ -203,7 +223,7 @@ impl RaftNetworkV2<TypeConfig> for Target {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failure> {
         let body = self.ask(kind::VOTE, wire::encode_vote_request(&request), option.hard_ttl()).await?;
-        wire::decode_vote_reply(body).map_err(garbled)
+        self.voted(body)
     }
 
     async fn pre_vote(
@@ -212,7 +232,7 @@ impl RaftNetworkV2<TypeConfig> for Target {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failure> {
         let body = self.ask(kind::PRE_VOTE, wire::encode_vote_request(&request), option.hard_ttl()).await?;
-        wire::decode_vote_reply(body).map_err(garbled)
+        self.voted(body)
     }
 
     async fn full_snapshot(

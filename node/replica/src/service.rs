@@ -22,8 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::snapshot;
-use crate::transport::{PeerTransport, coalesce, kind};
-use crate::types::{NodeId, Raft, TypeConfig};
+use crate::transport::{PeerTransport, Served, coalesce, kind};
+use crate::types::{NodeId, TypeConfig};
 use crate::wire;
 
 /// Appends of one session that may wait here. Twice the sender's window: reaching it is the sender's mistake.
@@ -110,7 +110,7 @@ impl Reader {
         let out = self.out.clone();
         self.transport.runtime().spawn(async move {
             let (group, id) = (frame.group, frame.id);
-            let reply = match answer(&served.raft, frame.kind, frame.body).await {
+            let reply = match answer(&served, frame.kind, frame.body).await {
                 Ok(body) => Frame { kind: kind::REPLY, group, id, body },
                 Err(reason) => Frame { kind: kind::REFUSED, group, id, body: Bytes::from(reason) },
             };
@@ -121,7 +121,7 @@ impl Reader {
 
     fn take_session(&mut self, frame: Frame) {
         let (group, id) = (frame.group, frame.id);
-        let request = match wire::decode_append(frame.body) {
+        let (request, clock) = match wire::decode_append(frame.body) {
             Ok(request) => request,
             Err(error) => {
                 self.sessions.remove(&id);
@@ -138,6 +138,11 @@ impl Reader {
             self.transport.runtime().spawn(answer_session(group, id, replies, self.out.clone()));
         }
         let Some(session) = self.sessions.get(&id) else { return };
+        if let Some(clock) = clock
+            && let Some(served) = self.transport.served(GroupId(group))
+        {
+            served.clock.hear(clock);
+        }
         match session.try_send(request) {
             // Closed: the session ended with an error that is on its way to the sender, who will end it too.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
@@ -175,23 +180,24 @@ where
     }
 }
 
-async fn answer(raft: &Raft, kind: u32, body: Bytes) -> Result<Bytes, String> {
+async fn answer(Served { raft, clock, .. }: &Served, kind: u32, body: Bytes) -> Result<Bytes, String> {
     let garbled = |error: io::Error| error.to_string();
     match kind {
         kind::APPEND => {
-            let request = wire::decode_append(body).map_err(garbled)?;
+            let (request, theirs) = wire::decode_append(body).map_err(garbled)?;
+            theirs.into_iter().for_each(|theirs| clock.hear(theirs));
             let reply = raft.append_entries(request).await.map_err(|e| e.to_string())?;
             Ok(wire::encode_append_reply(&reply))
         }
         kind::VOTE => {
             let reply =
                 raft.vote(wire::decode_vote_request(body).map_err(garbled)?).await.map_err(|e| e.to_string())?;
-            Ok(wire::encode_vote_reply(&reply))
+            Ok(wire::encode_vote_reply(&reply, clock.known()))
         }
         kind::PRE_VOTE => {
             let request = wire::decode_vote_request(body).map_err(garbled)?;
             let reply = raft.pre_vote(request).await.map_err(|e| e.to_string())?;
-            Ok(wire::encode_vote_reply(&reply))
+            Ok(wire::encode_vote_reply(&reply, clock.known()))
         }
         kind::TRANSFER => {
             let request = wire::decode_transfer(body).map_err(garbled)?;

@@ -32,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
+use crate::clock::GroupClock;
 use crate::net::{Net, RealNet};
 use crate::peers::{Peers, client, endpoint};
 use crate::types::{NodeId, Raft};
@@ -139,8 +140,8 @@ impl PeerTransport {
         self.groups.write().clear();
     }
 
-    pub(crate) fn register(&self, group: GroupId, raft: Raft, store: Store) {
-        self.groups.write().insert(group, Served { raft, store });
+    pub(crate) fn register(&self, group: GroupId, served: Served) {
+        self.groups.write().insert(group, served);
     }
 
     pub(crate) fn unregister(&self, group: GroupId) {
@@ -176,6 +177,7 @@ impl PeerTransport {
 pub(crate) struct Served {
     pub raft: Raft,
     pub store: Store,
+    pub clock: Arc<GroupClock>,
 }
 
 pub(crate) struct ReceiveAlone<'t> {

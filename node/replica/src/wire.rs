@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, EntryPayload};
 use prost::Message;
+use stanchion_engine::ShardTime;
 
 use crate::error::corrupt;
 use crate::types::{Data, Entry, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, TypeConfig, Vote};
@@ -101,6 +102,9 @@ struct AppendRow {
     commit: Option<LogIdRow>,
     #[prost(message, repeated, tag = "4")]
     entries: Vec<EntryRow>,
+    /// What the sender knows of the group's clock, in nanoseconds since the epoch.
+    #[prost(sfixed64, optional, tag = "5")]
+    clock: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -132,6 +136,9 @@ struct VoteReplyRow {
     last: Option<LogIdRow>,
     #[prost(bool, tag = "3")]
     granted: bool,
+    /// As in an append.
+    #[prost(sfixed64, optional, tag = "4")]
+    clock: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -287,7 +294,7 @@ pub(crate) fn head_log_id(head: &[u8]) -> io::Result<LogId> {
 
 // ------------------------------------------------------------------------------------------------------------- messages
 
-pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
+pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, clock: Option<ShardTime>) -> Bytes {
     AppendRow {
         vote: Some(vote_row(&request.vote)),
         previous: request.prev_log_id.as_ref().map(log_id_row),
@@ -300,14 +307,15 @@ pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes
                 EntryRow { head, data }
             })
             .collect(),
+        clock: clock.map(|clock| clock.0),
     }
     .encode_to_vec()
     .into()
 }
 
-pub(crate) fn decode_append(bytes: Bytes) -> io::Result<AppendEntriesRequest<TypeConfig>> {
+pub(crate) fn decode_append(bytes: Bytes) -> io::Result<(AppendEntriesRequest<TypeConfig>, Option<ShardTime>)> {
     let row = AppendRow::decode(bytes).map_err(|e| corrupt("an append request", e))?;
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: vote_of(row.vote, "an append request")?,
         prev_log_id: row.previous.as_ref().map(log_id_of),
         leader_commit: row.commit.as_ref().map(log_id_of),
@@ -316,7 +324,8 @@ pub(crate) fn decode_append(bytes: Bytes) -> io::Result<AppendEntriesRequest<Typ
             .into_iter()
             .map(|entry| decode_entry(None, &entry.head, entry.data))
             .collect::<io::Result<_>>()?,
-    })
+    };
+    Ok((request, row.clock.map(ShardTime)))
 }
 
 pub(crate) fn encode_append_reply(reply: &AppendEntriesResponse<TypeConfig>) -> Bytes {
@@ -382,19 +391,21 @@ pub(crate) fn decode_vote_request(bytes: Bytes) -> io::Result<VoteRequest<TypeCo
     Ok(request)
 }
 
-pub(crate) fn encode_vote_reply(reply: &VoteResponse<TypeConfig>) -> Bytes {
+pub(crate) fn encode_vote_reply(reply: &VoteResponse<TypeConfig>, clock: Option<ShardTime>) -> Bytes {
     VoteReplyRow {
         vote: Some(vote_row(&reply.vote)),
         last: reply.last_log_id.as_ref().map(log_id_row),
         granted: reply.vote_granted,
+        clock: clock.map(|clock| clock.0),
     }
     .encode_to_vec()
     .into()
 }
 
-pub(crate) fn decode_vote_reply(bytes: Bytes) -> io::Result<VoteResponse<TypeConfig>> {
+pub(crate) fn decode_vote_reply(bytes: Bytes) -> io::Result<(VoteResponse<TypeConfig>, Option<ShardTime>)> {
     let row = VoteReplyRow::decode(bytes).map_err(|e| corrupt("a vote reply", e))?;
-    Ok(VoteResponse::new(vote_of(row.vote, "a vote reply")?, row.last.as_ref().map(log_id_of), row.granted))
+    let vote = vote_of(row.vote, "a vote reply")?;
+    Ok((VoteResponse::new(vote, row.last.as_ref().map(log_id_of), row.granted), row.clock.map(ShardTime)))
 }
 
 pub(crate) fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Bytes {

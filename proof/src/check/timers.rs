@@ -4,13 +4,19 @@
 //! (`histories::rules`); here the test's own clock judges, which no fault of a node's clock moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Verdict;
 use crate::history::{RunHistory, event_time};
 use crate::journal::{Completion, Operation};
+use crate::ledger::{Line, What};
+use stanchion_proto::temporal::history::v1::HistoryEvent;
 use stanchion_proto::temporal::history::v1::history_event::Attributes;
+
+/// A group's clock may gain one part in so many on real time (`docs/decisions/12-shard-clock.md`): as much as two clocks that are right differ.
+const GAIN: u64 = 2000;
 
 /// F1, F2: each operation `timer` was invoked before its timer was asked for, with `{"ms": duration}`, and is acknowledged when it was seen to
 /// have fired. It must not be seen before its time, and must be seen at most `late_max` nanoseconds after it was due or `healed`
@@ -23,7 +29,8 @@ pub fn timers(operations: &[Operation], healed: u64, late_max: u64) -> Verdict {
             verdict.undecided.push(format!("[{}] does not say how long the timer is", operation.index));
             continue;
         };
-        let due = operation.invoked.saturating_add(ms.saturating_mul(1_000_000));
+        let wait = ms.saturating_mul(1_000_000);
+        let due = operation.invoked.saturating_add(wait - wait / GAIN);
         let (rule, what) = match &operation.completion {
             Completion::Ok { at, .. } => {
                 verdict.looked_at += 1;
@@ -40,6 +47,63 @@ pub fn timers(operations: &[Operation], healed: u64, late_max: u64) -> Verdict {
             Completion::Fail { .. } | Completion::Info { .. } => continue,
         };
         verdict.violate(rule, format!("{}: {what}", operation.key), vec![operation.to_string()]);
+    }
+    verdict
+}
+
+/// F1, by the clock of the test: what `timers` is for journals, for any run that the ledger's workers decided on. A timer was asked for after
+/// its task was handed out, and had fired before the task that shows it was.
+pub fn never_early(lines: &[Line], histories: &[RunHistory]) -> Verdict {
+    let mut verdict = Verdict::new("timers never fire early, by the test's clock");
+    let mut handed: BTreeMap<(&str, i64), u64> = BTreeMap::new();
+    for line in lines {
+        if let What::Decides { started_event_id } = line.what {
+            // The first time is the earliest at which its commands can have been sent, and at which its events can have been seen.
+            handed.entry((&line.run_id, started_event_id)).or_insert(line.at);
+        }
+    }
+    for history in histories {
+        let handed_out = |started: i64| handed.get(&(history.run_id.as_str(), started)).copied();
+        let mut asked: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+        let mut fired: Vec<&HistoryEvent> = Vec::new();
+        let mut completed: BTreeMap<i64, i64> = BTreeMap::new();
+        for event in &history.events {
+            match &event.attributes {
+                Some(Attributes::WorkflowTaskCompletedEventAttributes(task)) => {
+                    completed.insert(event.event_id, task.started_event_id);
+                }
+                Some(Attributes::TimerStartedEventAttributes(timer)) => {
+                    let started = completed.get(&timer.workflow_task_completed_event_id);
+                    if let Some(at) = started.and_then(|started| handed_out(*started)) {
+                        let wait = timer.start_to_fire_timeout.and_then(|wait| Duration::try_from(wait).ok());
+                        let wait = u64::try_from(wait.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+                        asked.insert(event.event_id, (at, wait));
+                    }
+                }
+                Some(Attributes::TimerFiredEventAttributes(_)) => fired.push(event),
+                Some(Attributes::WorkflowTaskStartedEventAttributes(_)) => {
+                    let Some(seen) = handed_out(event.event_id) else { continue };
+                    for firing in fired.drain(..) {
+                        let Some(Attributes::TimerFiredEventAttributes(timer)) = &firing.attributes else { continue };
+                        let Some((at, wait)) = asked.get(&timer.started_event_id) else { continue };
+                        verdict.looked_at += 1;
+                        let due = at.saturating_add(wait - wait / GAIN);
+                        if seen < due {
+                            let (early, wait) = ((due - seen) / 1_000_000, wait / 1_000_000);
+                            verdict.violate(
+                                "F1",
+                                format!(
+                                    "workflow {}, run {}: a timer of {wait} ms was seen {early} ms early",
+                                    history.workflow_id, history.run_id
+                                ),
+                                vec![super::histories::show(firing), super::histories::show(event)],
+                            );
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
     }
     verdict
 }

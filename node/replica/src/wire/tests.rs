@@ -26,6 +26,21 @@ fn entries_of_every_kind_read_back_as_written() {
 }
 
 #[test]
+fn the_clock_travels_with_appends_and_votes() {
+    let request = AppendEntriesRequest {
+        vote: Vote::new_committed(3, 1),
+        prev_log_id: Some(log_id(4)),
+        leader_commit: None,
+        entries: Vec::new(),
+    };
+    let vote = VoteResponse::new(Vote::new(3, 1), Some(log_id(4)), true);
+    for clock in [None, Some(ShardTime(0)), Some(ShardTime(1_700_000_000_000_000_001))] {
+        assert_eq!(decode_append(encode_append(&request, clock)).unwrap().1, clock);
+        assert_eq!(decode_vote_reply(encode_vote_reply(&vote, clock)).unwrap().1, clock);
+    }
+}
+
+#[test]
 fn replies_of_every_kind_read_back_as_written() {
     let vote = Vote::new_committed(3, 1);
     for reply in [

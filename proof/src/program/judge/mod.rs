@@ -9,6 +9,7 @@
 //! queries     E4            see what was acknowledged before, and nothing that never was
 //! reads       B3         what is described, and histories, know of what was acknowledged or read before
 //! activities  D1 D2 D6 D7   ends that the model allows, acknowledged results, time-outs not early
+//! timers      F1            none is seen to have fired early, by the clock of the test
 //! children    G1 G2 G3      what a parent was told is what became of the child
 //! ```
 //!
@@ -22,7 +23,7 @@ mod reads;
 mod scene;
 mod starts;
 
-use crate::check::Verdict;
+use crate::check::{Verdict, timers};
 use crate::drive::Load;
 use crate::history::RunHistory;
 use crate::journal::Operation;
@@ -47,6 +48,7 @@ pub fn judge_programs(
         messages::queries(&scene),
         reads::check(&scene),
         activities::check(&scene, ledger),
+        timers::never_early(ledger, histories),
         children::check(&scene),
     ]
 }
