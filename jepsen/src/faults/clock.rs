@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::Fault;
-use super::kill::Whom;
+use super::kill::{Kill, Whom};
 use crate::cluster::Cluster;
 use crate::scene::Scene;
 
@@ -65,6 +65,12 @@ impl Clock {
     }
 }
 
+/// Seconds, ahead or back. Small jumps cross deadlines that large ones merely pass.
+fn jump(chance: &mut ChaCha8Rng) -> i64 {
+    let most = [2, 30, 600, 3_600][chance.random_range(0..4)];
+    chance.random_range(1..=most) * if chance.random_bool(0.5) { 1 } else { -1 }
+}
+
 /// Whole or not at all: the node reads it at any moment.
 fn set(file: &Path, offset: &str) -> Result<()> {
     let staged = file.with_extension("new");
@@ -101,9 +107,7 @@ impl Fault for Clock {
             let files: Vec<PathBuf> = numbers.iter().filter_map(|number| self.files.get(number).cloned()).collect();
             let told = match self.how {
                 How::Jump => {
-                    // Small jumps cross deadlines that large ones merely pass.
-                    let most = [2, 30, 600, 3_600][chance.random_range(0..4)];
-                    let seconds: i64 = chance.random_range(1..=most) * if chance.random_bool(0.5) { 1 } else { -1 };
+                    let seconds = jump(chance);
                     files.iter().try_for_each(|file| set(file, &format!("{seconds:+}")))?;
                     json!({ "seconds": seconds })
                 }
@@ -141,5 +145,38 @@ impl Fault for Clock {
             self.files.values().try_for_each(|file| set(file, TRUE_TIME))?;
             Ok(json!({}))
         })
+    }
+}
+
+/// Each node's wall clock is off by another jump, and then the node that leads most groups is killed: its groups are led by nodes whose clocks
+/// say something else.
+pub struct Apart(Clock);
+
+impl Apart {
+    pub fn new() -> Self {
+        Self(Clock::of(How::Jump, Whom::All))
+    }
+}
+
+impl Fault for Apart {
+    fn prepare(&mut self, cluster: &Cluster) -> Result<()> {
+        self.0.prepare(cluster)
+    }
+
+    fn begin<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async move {
+            let mut offsets = BTreeMap::new();
+            for (number, file) in &self.0.files {
+                let seconds = jump(chance);
+                set(file, &format!("{seconds:+}"))?;
+                offsets.insert(format!("n{number}"), seconds);
+            }
+            let killed = Kill(Whom::Leader).begin(scene, chance).await?;
+            Ok(json!({ "seconds": offsets, "killed": killed }))
+        })
+    }
+
+    fn heal<'a>(&'a mut self, scene: &'a Scene, chance: &'a mut ChaCha8Rng) -> BoxFuture<'a, Result<Value>> {
+        self.0.heal(scene, chance)
     }
 }

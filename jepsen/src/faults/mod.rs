@@ -305,6 +305,12 @@ pub const ALL: &[Kind] = &[
     on_clock("clock-drift", "a majority's wall clocks run a fifth too fast", (3_000, 8_000), || {
         Box::new(clock::Clock::of(clock::How::Drift, kill::Whom::Majority))
     }),
+    on_clock(
+        "clock-kill-leader",
+        "all wall clocks are off, each by up to an hour of its own, and the node that leads most groups is killed",
+        (1_000, 5_000),
+        || Box::new(clock::Apart::new()),
+    ),
     kind("mix", "each time another one of kills, pauses, partitions and disturbances", (500, 5_000), || {
         Box::new(Mix::default())
     }),
