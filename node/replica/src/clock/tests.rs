@@ -91,7 +91,7 @@ fn a_wall_clock_that_is_set_back_is_not_followed_back() {
 #[test]
 fn the_next_leader_goes_on_where_the_last_one_was_whatever_its_own_wall_clock_says() {
     for wall in [NOON + HOUR, NOON - HOUR] {
-        let mut leader = Machine::new(NOON);
+        let leader = Machine::new(NOON);
         leader.now();
         let mut next = Machine::new(wall);
         next.hear(leader.known().unwrap());
