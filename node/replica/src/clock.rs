@@ -24,6 +24,8 @@ use stanchion_engine::ShardTime;
 const GAIN: i64 = 2000;
 /// A clock that is ahead of it loses at most one part in so many. Late is allowed, so it may be more.
 const LOSS: i64 = 10;
+/// The pull is for the time that a leader looked at its clock, and not for hours in which another one led.
+const PULLED_NANOS_MAX: i64 = 1_000_000_000;
 /// The anchor moves on after this long; between two anchors little is lost to rounding.
 const ANCHOR_NANOS: i64 = 50_000_000;
 
@@ -89,7 +91,8 @@ impl Running {
 
     fn go_on(&mut self, group: ShardTime, wall: i64, since_boot: i64) -> i64 {
         let (passed, plain) = (self.passed(since_boot), self.plain(since_boot));
-        let pull = wall.saturating_sub(plain).clamp(-(passed / LOSS), passed / GAIN);
+        let pulled = passed.min(PULLED_NANOS_MAX);
+        let pull = wall.saturating_sub(plain).clamp(-(pulled / LOSS), pulled / GAIN);
         let now = plain.saturating_add(pull).max(group.0);
         if passed >= ANCHOR_NANOS || now == group.0 {
             (self.anchor, self.anchored) = (now, since_boot);

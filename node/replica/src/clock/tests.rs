@@ -95,8 +95,9 @@ fn the_next_leader_goes_on_where_the_last_one_was_whatever_its_own_wall_clock_sa
         leader.now();
         let mut next = Machine::new(wall);
         next.hear(leader.known().unwrap());
-        next.wait(30 * SECOND);
-        assert_eq!(next.now(), NOON + 30 * SECOND, "and the time for which nobody led has passed");
+        next.wait(10 * HOUR);
+        let off = next.now() - (NOON + 10 * HOUR);
+        assert!((-SECOND / 10..=SECOND / 2000).contains(&off), "{off} ns off, after hours in which another one led");
     }
 }
 
