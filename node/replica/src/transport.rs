@@ -154,7 +154,9 @@ impl PeerTransport {
 
     /// The right to receive this group's snapshot, until it is dropped; none while somebody has it.
     pub(crate) fn receive_alone(&self, group: GroupId) -> Option<ReceiveAlone<'_>> {
-        self.receiving.lock().insert(group).then_some(ReceiveAlone { transport: self, group })
+        let is_first = self.receiving.lock().insert(group);
+        // Made only where it is given: dropping it takes the lock, and gives up a right that would be somebody else's.
+        is_first.then(|| ReceiveAlone { transport: self, group })
     }
 
     /// The link to a peer; connecting starts with the first use.
@@ -455,3 +457,6 @@ impl Stream for Coalesce {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
