@@ -1,16 +1,18 @@
 //! The clock of one group on one node: what its leader stamps into commands, and what the leader compares due times with.
 //!
 //! ```text
-//!   nothing is known:  now = max(the group's clock, wall clock)
-//!   from then on:      now = what was known + the time that passed since; a leader's is pulled towards its wall clock, ever so slowly
-//!   a peer tells its:  now = the later of the two
+//!   nothing is known:   now = max(the group's clock, wall clock)
+//!   of a leader:        now = what was known when its term began + the time that passed since, pulled ever so slowly towards its wall clock
+//!   of the others:      what the leader of the newest term told, and nine tenths of the time that passed since
 //! ```
 //!
-//! Leaders tell theirs with every append, and voters with every vote, so that who is elected goes on where the last leader was: a wall
-//! clock is believed only where no node of a majority remembers anything, which is when they all have just been started. What is known
-//! never ran faster than real time, so the later of two is right, and no timer comes early by it. See `docs/decisions/12-shard-clock.md`.
+//! Leaders tell theirs with every append, and voters what they know with every vote, so that who is elected goes on where the last leader
+//! was, or a little behind it: a wall clock is believed only where no node of a majority remembers anything, which is when they all have
+//! just been started. What is told is with its term, and a later term's counts alone: the clock of a leader that was deposed may be ahead
+//! of its successor's, and timers that the successor set would come early by it. See `docs/decisions/12-shard-clock.md`.
 //!
-//! Never: a time before one that was given earlier, or before the group's clock; a time that gains on real time by more than [`GAIN`].
+//! Never: a time before one that was given earlier, or before the group's clock; a time ahead of what the leader of the newest term known
+//! would say; a time that gains on real time by more than [`GAIN`].
 //!
 //! Called by the proposer, by the leader shell through [`crate::GroupHandle::now`], and with what peers tell.
 
@@ -29,6 +31,15 @@ const PULLED_NANOS_MAX: i64 = 1_000_000_000;
 /// The anchor moves on after this long; between two anchors little is lost to rounding.
 const ANCHOR_NANOS: i64 = 50_000_000;
 
+/// What a node tells of a group's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Told {
+    /// Of the leader whose clock it is.
+    pub term: u64,
+    /// Its clock is not behind this.
+    pub clock: ShardTime,
+}
+
 /// See the module. One a group.
 #[derive(Default)]
 pub(crate) struct GroupClock {
@@ -36,6 +47,10 @@ pub(crate) struct GroupClock {
 }
 
 struct Running {
+    /// Of the leader whose clock this is.
+    term: u64,
+    /// It is this node's own.
+    leads: bool,
     anchor: i64,
     anchored: i64,
     /// The largest time given so far.
@@ -43,55 +58,74 @@ struct Running {
 }
 
 impl GroupClock {
-    /// The leader's time; `group` is the clock of what is applied.
-    pub fn now(&self, group: ShardTime) -> ShardTime {
-        self.at(group, wall(), since_boot())
+    /// The time of this node as the leader of `term`; `group` is the clock of what is applied.
+    pub fn now(&self, term: u64, group: ShardTime) -> ShardTime {
+        self.at(term, group, wall(), since_boot())
     }
 
     /// What a peer is told: none before anything is known.
-    pub fn known(&self) -> Option<ShardTime> {
-        self.known_at(since_boot())
+    pub fn known(&self) -> Option<Told> {
+        self.known_at(wall(), since_boot())
     }
 
     /// What a peer told.
-    pub fn hear(&self, clock: ShardTime) {
-        self.hear_at(clock, since_boot());
+    pub fn hear(&self, told: Told) {
+        self.hear_at(told, since_boot());
     }
 
-    fn at(&self, group: ShardTime, wall: i64, since_boot: i64) -> ShardTime {
+    fn at(&self, term: u64, group: ShardTime, wall: i64, since_boot: i64) -> ShardTime {
         let mut running = self.running.lock();
-        let start = wall.max(group.0);
-        let running = running.get_or_insert(Running { anchor: start, anchored: since_boot, last: start });
+        let running = running.get_or_insert_with(|| Running::new(term, wall.max(group.0), since_boot));
+        if !running.leads || running.term < term {
+            let start = running.at_least(since_boot);
+            *running = Running { last: running.last, ..Running::new(running.term.max(term), start, since_boot) };
+        }
+        running.leads = true;
         ShardTime(running.go_on(group, wall, since_boot))
     }
 
-    fn known_at(&self, since_boot: i64) -> Option<ShardTime> {
-        let running = self.running.lock();
-        running.as_ref().map(|running| ShardTime(running.plain(since_boot)))
+    fn known_at(&self, wall: i64, since_boot: i64) -> Option<Told> {
+        let mut running = self.running.lock();
+        let running = running.as_mut()?;
+        let clock = match running.leads {
+            true => running.go_on(ShardTime(i64::MIN), wall, since_boot),
+            false => running.at_least(since_boot),
+        };
+        Some(Told { term: running.term, clock: ShardTime(clock) })
     }
 
-    fn hear_at(&self, clock: ShardTime, since_boot: i64) {
+    fn hear_at(&self, told: Told, since_boot: i64) {
         let mut running = self.running.lock();
-        match running.as_mut() {
-            Some(running) if running.plain(since_boot) >= clock.0 => {}
-            Some(running) => (running.anchor, running.anchored) = (clock.0, since_boot),
-            None => *running = Some(Running { anchor: clock.0, anchored: since_boot, last: clock.0 }),
+        let is_news = match running.as_ref() {
+            None => true,
+            Some(known) if known.term == told.term => !known.leads && known.at_least(since_boot) < told.clock.0,
+            Some(known) => known.term < told.term,
+        };
+        if is_news {
+            let last = running.as_ref().map_or(i64::MIN, |known| known.last);
+            *running = Some(Running { last, ..Running::new(told.term, told.clock.0, since_boot) });
         }
     }
 }
 
 impl Running {
+    fn new(term: u64, start: i64, since_boot: i64) -> Self {
+        Self { term, leads: false, anchor: start, anchored: since_boot, last: i64::MIN }
+    }
+
     fn passed(&self, since_boot: i64) -> i64 {
         since_boot.saturating_sub(self.anchored).max(0)
     }
 
-    fn plain(&self, since_boot: i64) -> i64 {
-        self.anchor.saturating_add(self.passed(since_boot))
+    /// What the leader's clock is not behind, however much it lost since.
+    fn at_least(&self, since_boot: i64) -> i64 {
+        let passed = self.passed(since_boot);
+        self.anchor.saturating_add(passed - passed / LOSS)
     }
 
     fn go_on(&mut self, group: ShardTime, wall: i64, since_boot: i64) -> i64 {
-        let (passed, plain) = (self.passed(since_boot), self.plain(since_boot));
-        let pulled = passed.min(PULLED_NANOS_MAX);
+        let passed = self.passed(since_boot);
+        let (plain, pulled) = (self.anchor.saturating_add(passed), passed.min(PULLED_NANOS_MAX));
         let pull = wall.saturating_sub(plain).clamp(-(pulled / LOSS), pulled / GAIN);
         let now = plain.saturating_add(pull).max(group.0);
         if passed >= ANCHOR_NANOS || now == group.0 {

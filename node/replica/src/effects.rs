@@ -79,7 +79,8 @@ impl Shared {
 
     /// The time for stamping and for what is due, on a leader.
     pub fn now(&self) -> ShardTime {
-        self.running_clock.now(self.clock())
+        let term = *self.own_term.borrow();
+        self.running_clock.now(term, self.clock())
     }
 
     /// Index of the last entry applied here.

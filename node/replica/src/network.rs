@@ -94,7 +94,7 @@ impl Target {
     /// A voter's answer. What it knows of the group's clock is known here before it counts.
     fn voted(&self, body: bytes::Bytes) -> Result<VoteResponse<TypeConfig>, Failure> {
         let (reply, clock) = wire::decode_vote_reply(body).map_err(garbled)?;
-        clock.into_iter().for_each(|clock| self.clock.hear(clock));
+        clock.into_iter().for_each(|told| self.clock.hear(told));
         Ok(reply)
     }
 

@@ -17,6 +17,7 @@ use openraft::{BasicNode, EntryPayload};
 use prost::Message;
 use stanchion_engine::ShardTime;
 
+use crate::clock::Told;
 use crate::error::corrupt;
 use crate::types::{Data, Entry, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
@@ -92,6 +93,16 @@ struct EntryRow {
     data: Bytes,
 }
 
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ClockRow {
+    /// Of the leader whose clock it is.
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    /// Nanoseconds since the epoch.
+    #[prost(sfixed64, tag = "2")]
+    clock: i64,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct AppendRow {
     #[prost(message, optional, tag = "1")]
@@ -102,9 +113,9 @@ struct AppendRow {
     commit: Option<LogIdRow>,
     #[prost(message, repeated, tag = "4")]
     entries: Vec<EntryRow>,
-    /// What the sender knows of the group's clock, in nanoseconds since the epoch.
-    #[prost(sfixed64, optional, tag = "5")]
-    clock: Option<i64>,
+    /// What the sender knows of the group's clock.
+    #[prost(message, optional, tag = "5")]
+    clock: Option<ClockRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -137,8 +148,8 @@ struct VoteReplyRow {
     #[prost(bool, tag = "3")]
     granted: bool,
     /// As in an append.
-    #[prost(sfixed64, optional, tag = "4")]
-    clock: Option<i64>,
+    #[prost(message, optional, tag = "4")]
+    clock: Option<ClockRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -294,7 +305,15 @@ pub(crate) fn head_log_id(head: &[u8]) -> io::Result<LogId> {
 
 // ------------------------------------------------------------------------------------------------------------- messages
 
-pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, clock: Option<ShardTime>) -> Bytes {
+fn clock_row(told: Told) -> ClockRow {
+    ClockRow { term: told.term, clock: told.clock.0 }
+}
+
+fn told_of(row: ClockRow) -> Told {
+    Told { term: row.term, clock: ShardTime(row.clock) }
+}
+
+pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, clock: Option<Told>) -> Bytes {
     AppendRow {
         vote: Some(vote_row(&request.vote)),
         previous: request.prev_log_id.as_ref().map(log_id_row),
@@ -307,13 +326,13 @@ pub(crate) fn encode_append(request: &AppendEntriesRequest<TypeConfig>, clock: O
                 EntryRow { head, data }
             })
             .collect(),
-        clock: clock.map(|clock| clock.0),
+        clock: clock.map(clock_row),
     }
     .encode_to_vec()
     .into()
 }
 
-pub(crate) fn decode_append(bytes: Bytes) -> io::Result<(AppendEntriesRequest<TypeConfig>, Option<ShardTime>)> {
+pub(crate) fn decode_append(bytes: Bytes) -> io::Result<(AppendEntriesRequest<TypeConfig>, Option<Told>)> {
     let row = AppendRow::decode(bytes).map_err(|e| corrupt("an append request", e))?;
     let request = AppendEntriesRequest {
         vote: vote_of(row.vote, "an append request")?,
@@ -325,7 +344,7 @@ pub(crate) fn decode_append(bytes: Bytes) -> io::Result<(AppendEntriesRequest<Ty
             .map(|entry| decode_entry(None, &entry.head, entry.data))
             .collect::<io::Result<_>>()?,
     };
-    Ok((request, row.clock.map(ShardTime)))
+    Ok((request, row.clock.map(told_of)))
 }
 
 pub(crate) fn encode_append_reply(reply: &AppendEntriesResponse<TypeConfig>) -> Bytes {
@@ -391,21 +410,21 @@ pub(crate) fn decode_vote_request(bytes: Bytes) -> io::Result<VoteRequest<TypeCo
     Ok(request)
 }
 
-pub(crate) fn encode_vote_reply(reply: &VoteResponse<TypeConfig>, clock: Option<ShardTime>) -> Bytes {
+pub(crate) fn encode_vote_reply(reply: &VoteResponse<TypeConfig>, clock: Option<Told>) -> Bytes {
     VoteReplyRow {
         vote: Some(vote_row(&reply.vote)),
         last: reply.last_log_id.as_ref().map(log_id_row),
         granted: reply.vote_granted,
-        clock: clock.map(|clock| clock.0),
+        clock: clock.map(clock_row),
     }
     .encode_to_vec()
     .into()
 }
 
-pub(crate) fn decode_vote_reply(bytes: Bytes) -> io::Result<(VoteResponse<TypeConfig>, Option<ShardTime>)> {
+pub(crate) fn decode_vote_reply(bytes: Bytes) -> io::Result<(VoteResponse<TypeConfig>, Option<Told>)> {
     let row = VoteReplyRow::decode(bytes).map_err(|e| corrupt("a vote reply", e))?;
     let vote = vote_of(row.vote, "a vote reply")?;
-    Ok((VoteResponse::new(vote, row.last.as_ref().map(log_id_of), row.granted), row.clock.map(ShardTime)))
+    Ok((VoteResponse::new(vote, row.last.as_ref().map(log_id_of), row.granted), row.clock.map(told_of)))
 }
 
 pub(crate) fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Bytes {

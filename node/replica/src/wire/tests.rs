@@ -34,7 +34,8 @@ fn the_clock_travels_with_appends_and_votes() {
         entries: Vec::new(),
     };
     let vote = VoteResponse::new(Vote::new(3, 1), Some(log_id(4)), true);
-    for clock in [None, Some(ShardTime(0)), Some(ShardTime(1_700_000_000_000_000_001))] {
+    let told = |clock| Told { term: 7, clock: ShardTime(clock) };
+    for clock in [None, Some(told(0)), Some(told(1_700_000_000_000_000_001))] {
         assert_eq!(decode_append(encode_append(&request, clock)).unwrap().1, clock);
         assert_eq!(decode_vote_reply(encode_vote_reply(&vote, clock)).unwrap().1, clock);
     }
