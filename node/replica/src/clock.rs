@@ -11,7 +11,7 @@
 //! just been started. What is told is with its term, and a later term's counts alone: the clock of a leader that was deposed may be ahead
 //! of its successor's, and timers that the successor set would come early by it. See `docs/decisions/12-shard-clock.md`.
 //!
-//! Never: a time before one that was given earlier, or before the group's clock; a time ahead of what the leader of the newest term known
+//! Never: a time before one that was given earlier in the term, or before the group's clock; a time ahead of what the leader of the newest term known
 //! would say; a time that gains on real time by more than [`GAIN`].
 //!
 //! Called by the proposer, by the leader shell through [`crate::GroupHandle::now`], and with what peers tell.
@@ -53,7 +53,7 @@ struct Running {
     leads: bool,
     anchor: i64,
     anchored: i64,
-    /// The largest time given so far.
+    /// The largest time given so far in this term. What was given in an earlier one may be ahead of a leader that there was in between.
     last: i64,
 }
 
@@ -75,13 +75,15 @@ impl GroupClock {
 
     fn at(&self, term: u64, group: ShardTime, wall: i64, since_boot: i64) -> ShardTime {
         let mut running = self.running.lock();
-        let running = running.get_or_insert_with(|| Running::new(term, wall.max(group.0), since_boot));
-        if !running.leads || running.term < term {
-            let start = running.at_least(since_boot);
-            *running = Running { last: running.last, ..Running::new(running.term.max(term), start, since_boot) };
-        }
-        running.leads = true;
-        ShardTime(running.go_on(group, wall, since_boot))
+        let start = match running.as_mut() {
+            Some(own) if own.leads && own.term == term => return ShardTime(own.go_on(group, wall, since_boot)),
+            // Another one leads by now: that clock is not this node's to lead.
+            Some(newer) if newer.term > term => return ShardTime(newer.at_least(since_boot).max(group.0)),
+            Some(known) => known.at_least(since_boot),
+            None => wall,
+        };
+        let own = running.insert(Running { leads: true, ..Running::told(term, start.max(group.0), since_boot) });
+        ShardTime(own.go_on(group, wall, since_boot))
     }
 
     fn known_at(&self, wall: i64, since_boot: i64) -> Option<Told> {
@@ -102,15 +104,14 @@ impl GroupClock {
             Some(known) => known.term < told.term,
         };
         if is_news {
-            let last = running.as_ref().map_or(i64::MIN, |known| known.last);
-            *running = Some(Running { last, ..Running::new(told.term, told.clock.0, since_boot) });
+            *running = Some(Running::told(told.term, told.clock.0, since_boot));
         }
     }
 }
 
 impl Running {
-    fn new(term: u64, start: i64, since_boot: i64) -> Self {
-        Self { term, leads: false, anchor: start, anchored: since_boot, last: i64::MIN }
+    fn told(term: u64, clock: i64, since_boot: i64) -> Self {
+        Self { term, leads: false, anchor: clock, anchored: since_boot, last: i64::MIN }
     }
 
     fn passed(&self, since_boot: i64) -> i64 {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::clock::GroupClock;
 use crate::snapshot;
 use crate::transport::{PeerTransport, Served, coalesce, kind};
 use crate::types::{NodeId, TypeConfig};
@@ -63,7 +64,13 @@ struct Reader {
     transport: Arc<PeerTransport>,
     node: NodeId,
     out: mpsc::UnboundedSender<Frame>,
-    sessions: BTreeMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
+    sessions: BTreeMap<u64, Session>,
+}
+
+/// Appends of one group on their way into it, in order.
+struct Session {
+    queue: mpsc::Sender<AppendEntriesRequest<TypeConfig>>,
+    clock: Arc<GroupClock>,
 }
 
 impl Reader {
@@ -132,18 +139,14 @@ impl Reader {
             let Some(served) = self.transport.served(GroupId(group)) else {
                 return self.refuse(group, id, format!("group {group} is not on this node"));
             };
-            let (sender, receiver) = mpsc::channel(SESSION_QUEUE);
-            self.sessions.insert(id, sender);
+            let (queue, receiver) = mpsc::channel(SESSION_QUEUE);
+            self.sessions.insert(id, Session { queue, clock: served.clock });
             let replies = served.raft.stream_append(ReceiverStream::new(receiver));
             self.transport.runtime().spawn(answer_session(group, id, replies, self.out.clone()));
         }
         let Some(session) = self.sessions.get(&id) else { return };
-        if let Some(clock) = clock
-            && let Some(served) = self.transport.served(GroupId(group))
-        {
-            served.clock.hear(clock);
-        }
-        match session.try_send(request) {
+        clock.into_iter().for_each(|theirs| session.clock.hear(theirs));
+        match session.queue.try_send(request) {
             // Closed: the session ended with an error that is on its way to the sender, who will end it too.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {

@@ -152,6 +152,26 @@ fn a_deposed_leaders_clock_counts_no_more() {
 }
 
 #[test]
+fn who_was_deposed_follows_the_next_leader_though_it_asks_for_its_own_time() {
+    let mut deposed = Machine::new(NOON);
+    deposed.now_in(1);
+    deposed.hear(2, NOON - SECOND);
+    assert_eq!(deposed.now_in(1), NOON - SECOND);
+    deposed.wait(SECOND);
+    deposed.now_in(1);
+    deposed.hear(2, NOON);
+    assert_eq!(deposed.told(), Some(Told { term: 2, clock: ShardTime(NOON) }), "it would take the term for its own");
+}
+
+#[test]
+fn a_time_of_an_earlier_term_does_not_outrun_the_leader_in_between() {
+    let machine = Machine::new(NOON);
+    machine.now_in(1);
+    machine.hear(2, NOON - SECOND);
+    assert_eq!(machine.now_in(3), NOON - SECOND, "a timer that the second leader set would come early");
+}
+
+#[test]
 fn a_leader_that_leads_again_goes_on_too() {
     let mut machine = Machine::new(NOON);
     machine.now();
