@@ -18,6 +18,11 @@ use stanchion_proto::temporal::history::v1::history_event::Attributes;
 /// A group's clock may gain one part in so many on real time (`docs/decisions/12-shard-clock.md`): as much as two clocks that are right differ.
 const GAIN: u64 = 2000;
 
+/// When a timer that was asked for at `asked` may fire at the earliest.
+fn due(asked: u64, wait: u64) -> u64 {
+    asked.saturating_add(wait - wait / GAIN)
+}
+
 /// F1, F2: each operation `timer` was invoked before its timer was asked for, with `{"ms": duration}`, and is acknowledged when it was seen to
 /// have fired. It must not be seen before its time, and must be seen at most `late_max` nanoseconds after it was due or `healed`
 /// (nanoseconds since the start of the test), whichever is later. One that failed was certainly never started; one of unknown outcome may
@@ -29,8 +34,7 @@ pub fn timers(operations: &[Operation], healed: u64, late_max: u64) -> Verdict {
             verdict.undecided.push(format!("[{}] does not say how long the timer is", operation.index));
             continue;
         };
-        let wait = ms.saturating_mul(1_000_000);
-        let due = operation.invoked.saturating_add(wait - wait / GAIN);
+        let due = due(operation.invoked, ms.saturating_mul(1_000_000));
         let (rule, what) = match &operation.completion {
             Completion::Ok { at, .. } => {
                 verdict.looked_at += 1;
@@ -87,7 +91,7 @@ pub fn never_early(lines: &[Line], histories: &[RunHistory]) -> Verdict {
                         let Some(Attributes::TimerFiredEventAttributes(timer)) = &firing.attributes else { continue };
                         let Some((at, wait)) = asked.get(&timer.started_event_id) else { continue };
                         verdict.looked_at += 1;
-                        let due = at.saturating_add(wait - wait / GAIN);
+                        let due = due(*at, *wait);
                         if seen < due {
                             let (early, wait) = ((due - seen) / 1_000_000, wait / 1_000_000);
                             verdict.violate(
