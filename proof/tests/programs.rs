@@ -4,10 +4,13 @@
 
 mod honest;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use honest::{Evidence, is_first, play};
-use serde_json::json;
+use serde_json::{Value, json};
 use stanchion_proof::check::Standing;
 use stanchion_proof::drive::{FINISHER, SIGNALS_PER_CLIENT};
+use stanchion_proof::journal::Journal;
 use stanchion_proof::ledger::What;
 use stanchion_proof::program::commands::payloads;
 use stanchion_proof::program::{generate, replay};
@@ -154,6 +157,43 @@ fn a_timer_that_fires_twice() {
     bites("B7", |evidence| twice(evidence, |a| matches!(a, Attributes::TimerFiredEventAttributes(_))));
 }
 
+/// The load's own workflow was started, an update asked of it perhaps, and its history read twice: the first time with an event at its end
+/// that nobody sees again.
+fn read_twice(evidence: &mut Evidence, tail: Value, after_update: bool) {
+    let id = evidence.workflow_id();
+    let run = evidence.runs.iter().find(|run| run.workflow_id == id && is_first(run)).unwrap();
+    let (run_id, events) = (run.run_id.clone(), run.events.len());
+    let journal = Journal::new({
+        let ticks = AtomicU64::new(0);
+        move || ticks.fetch_add(1, Ordering::Relaxed)
+    });
+    let op = journal.invoke(9, "start", &id, json!({}));
+    journal.ok(op, json!({ "run_id": run_id }));
+    if after_update {
+        let op = journal.invoke(9, "update", &id, json!({ "id": "9-1", "name": "append", "arg": 1 }));
+        journal.info(op, "Unavailable");
+    }
+    let op = journal.invoke(9, "history", &id, json!(null));
+    journal.ok(op, json!({ "run_id": run_id, "events": events + 1, "tail": tail }));
+    let op = journal.invoke(9, "history", &id, json!(null));
+    journal.ok(op, json!({ "run_id": run_id, "events": events, "tail": [] }));
+    evidence.journal = journal;
+}
+
+#[test]
+fn a_history_that_grows_shorter() {
+    let scheduled = |attempt| json!([{ "id": 1, "type": "WORKFLOW_TASK_SCHEDULED", "at": 1, "attempt": attempt }]);
+    let broken = |tail: Value, after_update: bool| {
+        let mut evidence = play(0);
+        read_twice(&mut evidence, tail, after_update);
+        evidence.broken().contains(&"B3".to_owned())
+    };
+    assert!(broken(json!([]), true), "an event of something else");
+    assert!(broken(scheduled(1), false), "a first attempt that no update asked for");
+    assert!(!broken(scheduled(1), true), "one for an update is stored only if it comes to something");
+    assert!(!broken(scheduled(2), false), "a later attempt is stored once it ends");
+}
+
 #[test]
 fn a_successor_with_another_input() {
     bites("B6", |evidence| {
@@ -205,9 +245,9 @@ fn a_cancellation_that_came_to_nothing() {
         // One that was acknowledged before a signal was.
         let id = evidence.workflow_id();
         let operations = evidence.journal.operations();
-        let journal = stanchion_proof::journal::Journal::new({
-            let ticks = std::sync::atomic::AtomicU64::new(0);
-            move || ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        let journal = Journal::new({
+            let ticks = AtomicU64::new(0);
+            move || ticks.fetch_add(1, Ordering::Relaxed)
         });
         let op = journal.invoke(9, "cancel", &id, json!(null));
         journal.ok(op, json!(null));

@@ -32,6 +32,7 @@ use tonic::Status;
 use super::call::{Caller, Told, had_no_effect};
 use super::fetch;
 use super::{Load, Nodes};
+use crate::history::tail;
 use crate::journal::{Journal, OpId};
 use crate::program::commands::{FAILURE_TYPE, normal_queue, payloads};
 use crate::program::{Carried, Input, QUERY, SIGNAL, WORKFLOW_TYPE, named, read_payload};
@@ -467,7 +468,7 @@ impl<N: Nodes> Client<N> {
                     Some(Attributes::WorkflowExecutionStartedEventAttributes(a)) => Some(&a.original_execution_run_id),
                     _ => None,
                 });
-                self.journal.ok(op, json!({ "run_id": first, "events": events.len() }));
+                self.journal.ok(op, json!({ "run_id": first, "events": events.len(), "tail": tail(&events) }));
             }
             // A read has no effect, whatever became of it.
             Err(error) => self.journal.fail(op, &describe(&error.status)),

@@ -2,14 +2,20 @@
 //!
 //! What is known of a workflow only grows: the run of its chain that is the latest, the events of that run, and whether it is closed. Each
 //! answer says that at least so much is known; a later one that says less was stale.
+//!
+//! One thing is shown that may be gone later: a workflow task whose events are not stored yet, at the very end of a history, which is an
+//! attempt after the first, or one that was made for an update only ("speculative"). Such events count once they are stored.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::Value;
 use stanchion_proto::temporal::enums::v1::EventType;
+use stanchion_proto::temporal::history::v1::HistoryEvent;
 
 use super::scene::{Run, Scene};
 use crate::check::Verdict;
+use crate::history::TailEvent;
 use crate::journal::{Completion, Operation};
 
 /// How far a workflow has come at least: the place of a run in its chain, and how many events of that run there are.
@@ -35,7 +41,7 @@ pub fn check(scene: &Scene<'_>) -> Verdict {
         // What was said, in the order in which it was.
         let mut said: Vec<(u64, Known, &Operation)> = Vec::new();
         for operation in operations {
-            if let (Some(at), Some(known)) = (operation.settled(), shown_by(chain, operation)) {
+            if let (Some(at), Some(known)) = (operation.settled(), shown_by(chain, operations, operation)) {
                 said.push((at, known, operation));
             }
         }
@@ -50,7 +56,7 @@ pub fn check(scene: &Scene<'_>) -> Verdict {
                     most = Some((known, by));
                 }
             }
-            let Some(seen) = most_seen(chain, read) else { continue };
+            let Some(seen) = most_seen(chain, operations, read) else { continue };
             verdict.looked_at += 1;
             if let Some((known, by)) = most.filter(|(known, _)| *known > seen) {
                 let what =
@@ -75,7 +81,7 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 }
 
 /// How far the workflow had come at least when the operation was answered.
-fn shown_by(chain: &[Run<'_>], operation: &Operation) -> Option<Known> {
+fn shown_by(chain: &[Run<'_>], asked: &[&Operation], operation: &Operation) -> Option<Known> {
     let answer = operation.ok()?;
     match &*operation.f {
         // Signals say nothing: one that came while a workflow task was with a worker is in no history until that task is over.
@@ -86,9 +92,10 @@ fn shown_by(chain: &[Run<'_>], operation: &Operation) -> Option<Known> {
             Some(Known { run, events: if is_open { 1 } else { chain.get(run)?.history.events.len() } })
         }
         "history" => {
-            let events =
-                answer.get("events").and_then(Value::as_u64).and_then(|events| usize::try_from(events).ok())?;
-            Some(Known { run: place(chain, text(answer, "run_id"))?, events })
+            let run = place(chain, text(answer, "run_id"))?;
+            let shown = answer.get("events").and_then(Value::as_u64).and_then(|events| usize::try_from(events).ok())?;
+            let passing = passing(&chain.get(run)?.history.events, asked, operation);
+            Some(Known { run, events: shown.saturating_sub(passing) })
         }
         // One that closed it is the last thing that happens to a workflow.
         "terminate" => {
@@ -99,8 +106,22 @@ fn shown_by(chain: &[Run<'_>], operation: &Operation) -> Option<Known> {
     }
 }
 
+/// How many events at the end of a history that was read need not have stayed, and did not.
+fn passing(events: &[HistoryEvent], asked: &[&Operation], read: &Operation) -> usize {
+    let tail: Vec<TailEvent> =
+        read.ok().and_then(|answer| Vec::deserialize(answer.get("tail")?).ok()).unwrap_or_default();
+    let for_update = asked.iter().any(|other| is_update(other) && Some(other.invoked) < read.settled());
+    let may_pass = tail.first().is_some_and(|scheduled| scheduled.attempt > 1 || for_update);
+    let stays = |shown: &TailEvent| events.iter().any(|event| TailEvent::of(event).as_ref() == Some(shown));
+    if may_pass { tail.iter().filter(|shown| !stays(shown)).count() } else { 0 }
+}
+
+fn is_update(operation: &Operation) -> bool {
+    operation.f == "update" || operation.input.get("update").is_some()
+}
+
 /// How far it can have come at most for a read to be answered so; none where the read says nothing.
-fn most_seen(chain: &[Run<'_>], read: &Operation) -> Option<Known> {
+fn most_seen(chain: &[Run<'_>], asked: &[&Operation], read: &Operation) -> Option<Known> {
     let Some(answer) = read.ok() else {
         let error = match &read.completion {
             Completion::Fail { error, .. } => error,
@@ -112,7 +133,7 @@ fn most_seen(chain: &[Run<'_>], read: &Operation) -> Option<Known> {
     let run = place(chain, text(answer, "run_id"))?;
     let events = chain.get(run)?.history.events.len();
     match &*read.f {
-        "history" => shown_by(chain, read),
+        "history" => shown_by(chain, asked, read),
         // Open: its last event was not there yet, if it has since closed.
         _ if text(answer, "status").ends_with("_RUNNING") && chain.get(run)?.close().is_some() => {
             Some(Known { run, events: events.saturating_sub(1) })
