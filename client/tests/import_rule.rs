@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use cargo_metadata::MetadataCommand;
+use serde_json::Value;
 
 /// For each crate, the crates of ours that it may name.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -57,16 +58,21 @@ const OWNERS: &[(&str, &str)] = &[("rocksdb", "stanchion-store"), ("openraft", "
 /// What the engine must not even see, in tests neither.
 const NOT_IN_ENGINE: &[&str] = &["tokio", "rocksdb", "openraft", "tonic", "metrics", "rand", "tracing"];
 
+/// What Cargo says. Asked by its own command: a crate that does so would bring features along (see the test of them).
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new().no_deps().exec().expect("the workspace's metadata");
-    metadata
-        .packages
-        .iter()
-        .map(|package| {
-            let names = package.dependencies.iter().map(|dependency| dependency.name.clone());
-            (package.name.to_string(), names.collect())
-        })
-        .collect()
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version=1", "--locked"])).unwrap();
+    let name = |of: &Value| of["name"].as_str().expect("a name").to_owned();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let dependencies =
+        |package: &Value| package["dependencies"].as_array().expect("dependencies").iter().map(name).collect();
+    packages.iter().map(|package| (name(package), dependencies(package))).collect()
 }
 
 #[test]
@@ -128,4 +134,32 @@ fn the_engine_names_no_clock_file_thread_or_unordered_map() {
             }
         }
     }
+}
+
+/// Each package as it is built, with its features; one that is built in two ways stands there twice.
+fn built(edges: &str) -> BTreeSet<(String, String)> {
+    let told = cargo(&[
+        "tree",
+        "--workspace",
+        "--locked",
+        "--offline",
+        "--prefix=none",
+        "--no-dedupe",
+        "-f={p}\t{f}",
+        "-e",
+        edges,
+    ]);
+    let lines = told.lines().filter_map(|line| line.split_once('\t'));
+    lines.map(|(package, features)| (package.to_owned(), features.to_owned())).collect()
+}
+
+/// With other features for tests than without, `cargo nextest` would compile anew most of what `cargo build` has compiled.
+#[test]
+fn development_dependencies_change_no_features() {
+    let (alone, mut with_tests) = (built("normal,build"), built("normal,build,dev"));
+    let known: BTreeSet<_> = alone.iter().map(|(package, _)| package).collect();
+    assert!(known.len() > 100, "{known:?}");
+    with_tests.retain(|(package, _)| known.contains(package));
+    let other: Vec<_> = alone.symmetric_difference(&with_tests).collect();
+    assert!(other.is_empty(), "built with other features for tests: name these for all: {other:?}");
 }
