@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use serde_json::Value;
 
@@ -60,7 +60,9 @@ const NOT_IN_ENGINE: &[&str] = &["tokio", "rocksdb", "openraft", "tonic", "metri
 
 /// What Cargo says. Asked by its own command: a crate that does so would bring features along (see the test of them).
 fn cargo(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO")).args(arguments).output().expect("cargo runs");
+    // The one that runs the tests.
+    let command = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(command).args(arguments).output().expect("cargo runs");
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }

@@ -45,6 +45,12 @@ fn find(evidence: &Evidence, pick: impl Fn(&Attributes) -> bool) -> Option<(usiz
     })
 }
 
+/// Each line of it is a nanosecond behind the one before.
+fn empty_journal() -> Journal {
+    let ticks = AtomicU64::new(0);
+    Journal::new(move || ticks.fetch_add(1, Ordering::Relaxed))
+}
+
 fn renumber(events: &mut [HistoryEvent]) {
     for (place, event) in events.iter_mut().enumerate() {
         event.event_id = place as i64 + 1;
@@ -163,10 +169,7 @@ fn read_twice(evidence: &mut Evidence, tail: Value, after_update: bool) {
     let id = evidence.workflow_id();
     let run = evidence.runs.iter().find(|run| run.workflow_id == id && is_first(run)).unwrap();
     let (run_id, events) = (run.run_id.clone(), run.events.len());
-    let journal = Journal::new({
-        let ticks = AtomicU64::new(0);
-        move || ticks.fetch_add(1, Ordering::Relaxed)
-    });
+    let journal = empty_journal();
     let op = journal.invoke(9, "start", &id, json!({}));
     journal.ok(op, json!({ "run_id": run_id }));
     if after_update {
@@ -245,10 +248,7 @@ fn a_cancellation_that_came_to_nothing() {
         // One that was acknowledged before a signal was.
         let id = evidence.workflow_id();
         let operations = evidence.journal.operations();
-        let journal = Journal::new({
-            let ticks = AtomicU64::new(0);
-            move || ticks.fetch_add(1, Ordering::Relaxed)
-        });
+        let journal = empty_journal();
         let op = journal.invoke(9, "cancel", &id, json!(null));
         journal.ok(op, json!(null));
         for operation in operations {

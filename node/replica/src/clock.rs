@@ -11,8 +11,8 @@
 //! just been started. What is told is with its term, and a later term's counts alone: the clock of a leader that was deposed may be ahead
 //! of its successor's, and timers that the successor set would come early by it. See `docs/decisions/12-shard-clock.md`.
 //!
-//! Never: a time before one that was given earlier in the term, or before the group's clock; a time ahead of what the leader of the newest term known
-//! would say; a time that gains on real time by more than [`GAIN`].
+//! Never: a time before one that was given earlier in the term, or before the group's clock; a time ahead of what the leader of the newest
+//! term known would say; a time that gains on real time by more than [`GAIN`].
 //!
 //! Called by the proposer, by the leader shell through [`crate::GroupHandle::now`], and with what peers tell.
 

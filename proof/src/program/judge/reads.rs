@@ -106,14 +106,16 @@ fn shown_by(chain: &[Run<'_>], asked: &[&Operation], operation: &Operation) -> O
     }
 }
 
-/// How many events at the end of a history that was read need not have stayed, and did not.
+/// How many events at the end of a history that was read need not have stayed, and did not: those of a workflow task, both or none.
 fn passing(events: &[HistoryEvent], asked: &[&Operation], read: &Operation) -> usize {
     let tail: Vec<TailEvent> =
         read.ok().and_then(|answer| Vec::deserialize(answer.get("tail")?).ok()).unwrap_or_default();
     let for_update = asked.iter().any(|other| is_update(other) && Some(other.invoked) < read.settled());
     let may_pass = tail.first().is_some_and(|scheduled| scheduled.attempt > 1 || for_update);
-    let stays = |shown: &TailEvent| events.iter().any(|event| TailEvent::of(event).as_ref() == Some(shown));
-    if may_pass { tail.iter().filter(|shown| !stays(shown)).count() } else { 0 }
+    let stays = tail
+        .first()
+        .is_some_and(|scheduled| events.iter().any(|event| TailEvent::of(event).as_ref() == Some(scheduled)));
+    if may_pass && !stays { tail.len() } else { 0 }
 }
 
 fn is_update(operation: &Operation) -> bool {
